@@ -1,4 +1,4 @@
-"""All that the `sparky` command can do: options are read here, the work is done elsewhere."""
+"""The subcommands of `sparky`: options are read here, the work is done in other modules."""
 
 import sys
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from cli import context, output, running_instance
+from cli.arguments import AsJson
 from cli.commands import credentials, history, kill, pause_and_delete, strategies
-from cli.commands.strategies import AsJson
 from cli.doctor import doctor
 from cli.reconcile import reconcile
 from cli.run import launcher as running
@@ -41,19 +41,19 @@ Standby = Annotated[
 
 
 class _ErrorReportingGroup(TyperGroup):
-    """Turns every failure that we raise on purpose into one sentence and a code."""
+    """Turns each of our own exceptions into one sentence on stderr and an exit code."""
 
     def main(self, *args: Any, **more: Any) -> Any:
-        """As typer's; help, too, may be an answer that cannot be written."""
+        """As typer's; catches here as well, because writing the help may fail too."""
         try:
             return super().main(*args, **more)
         except OutputLost as error:
             sys.exit(_exit_with_message(str(error), 1).exit_code)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As typer's, of words that are text; one that is not is not shown, since it may be a secret."""
-        for number, word in enumerate(args, 1):
-            if not is_unicode(word):
+        """As typer's, for arguments that are UTF-8; others are not repeated, because they may be secrets."""
+        for number, argument in enumerate(args, 1):
+            if not is_unicode(argument):
                 raise _exit_with_message(f"Word {number} of the command is no UTF-8 text.", _EXIT_USAGE)
         with _sanitized_usage_errors():
             return super().parse_args(ctx, args)
@@ -80,12 +80,12 @@ def _exit_code(error: SparkyError) -> int:
 
 @contextmanager
 def _sanitized_usage_errors() -> Iterator[None]:
-    """Makes what typer says of wrong words safe to show: it repeats the words, and they may come from anywhere."""
+    """Makes typer's usage errors safe to show, because they repeat arguments, which may contain control characters."""
     try:
         yield
     except TyperException as error:
-        if isinstance(said := getattr(error, "message", None), str):
-            vars(error)["message"] = one_line(said.replace(VALUE_ERROR, ""), output.MAX_SENTENCE)
+        if isinstance(message := getattr(error, "message", None), str):
+            vars(error)["message"] = one_line(message.replace(VALUE_ERROR, ""), output.MAX_SENTENCE)
         raise
 
 
@@ -117,7 +117,7 @@ def options(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """See the help of the command itself: this only takes its options, and has a crash told like everything else."""
+    """Takes the options of `sparky` itself, and configures the log, so that a crash is logged like everything else."""
     logs.configure("warning", actor="sparky")
 
 
@@ -182,7 +182,7 @@ def show_status(
     once: Annotated[bool, typer.Option("--once", help="Show it once, also on a terminal.")] = False,
 ) -> None:
     """Show every process and every strategy, live on a terminal; exit code 1 when nothing runs."""
-    raise typer.Exit(status.run_status(as_json=as_json, once=once))
+    raise typer.Exit(status.status(context.load_settings(), as_json=as_json, once=once))
 
 
 @app.command("doctor")

@@ -1,5 +1,4 @@
-"""How wide the columns of a table are: times and numbers whole, prose wrapped, and no long name takes the others' room.
-Pure."""
+"""The widths of a table's columns: times and numbers are never cut, prose is wrapped, long names are cut. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ _PART_OF_ESCAPE: Final = re.compile(r"\\(?:x[0-9a-f]?|u[0-9a-f]{0,3}|U[0-9a-f]{0
 
 
 class ColumnWidth(NamedTuple):
-    """What one column would like to have, in columns of the terminal; where it `is_whole`, it must have it."""
+    """The width that one column needs, in cells of the terminal; if it `is_fixed`, it cannot be shrunk."""
 
     natural: int
     is_fixed: bool = False
@@ -22,18 +21,18 @@ class ColumnWidth(NamedTuple):
 
     @property
     def minimum(self) -> int:
-        """The least that it can be shrunk to."""
+        """The smallest width that it can be shrunk to."""
         return self.natural if self.is_fixed else min(self.natural, MIN_WRAPPED_WIDTH if self.wraps else MIN_WORD_WIDTH)
 
 
 def fit_widths(needs: Sequence[ColumnWidth], room: int) -> list[int]:
-    """The width of each column so that all have `room` together: first prose shrinks, then words, else nothing.
+    """The width of each column, `room` in all: first wrapped columns shrink, then others that are not fixed.
 
-    Below the least widths it is given up, and more than `room` comes back.
+    The sum is larger than `room` if that is not enough for the smallest widths.
     """
     widths = [need.natural for need in needs]
-    for of_prose, least in ((True, MIN_WRAPPED_WIDTH), (False, MIN_WORD_WIDTH)):
-        shrinking = [at for at, need in enumerate(needs) if not need.is_fixed and need.wraps is of_prose]
+    for wraps, least in ((True, MIN_WRAPPED_WIDTH), (False, MIN_WORD_WIDTH)):
+        shrinking = [at for at, need in enumerate(needs) if not need.is_fixed and need.wraps is wraps]
         taken = sum(widths) - sum(widths[at] for at in shrinking)
         level = _max_shrunk_width([widths[at] for at in shrinking], room - taken, least)
         for at in shrinking:
@@ -42,14 +41,14 @@ def fit_widths(needs: Sequence[ColumnWidth], room: int) -> list[int]:
 
 
 def truncate(text: str, width: int) -> str:
-    """`text` in at most `width` columns of the terminal; it is never cut within an escape such as ``\\u4e2d``."""
+    """`text` cut to `width` cells of the terminal, but not within an escape such as ``\\u4e2d``."""
     if cell_len(text) <= width:
         return text
     return _PART_OF_ESCAPE.sub("", set_cell_size(text, max(0, width - 1)).rstrip()) + _ELLIPSIS
 
 
 def _max_shrunk_width(widths: Sequence[int], room: int, least: int) -> int:
-    """The most that each may have so that all have `room` together: the widest shrink first."""
+    """The largest width for all columns with which they need `room` at most: the widest shrink first."""
     level = max(widths, default=least)
     while level > least and sum(min(width, level) for width in widths) > room:
         level -= 1

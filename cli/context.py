@@ -1,4 +1,4 @@
-"""What every command begins with: the settings of this directory and, for most, the database they name."""
+"""What most commands begin with: the settings, and the store of the database that they name."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,9 +19,9 @@ from engine.store.store import Store, open_store
 
 
 def load_settings(overrides: Mapping[str, str | None] | None = None) -> Settings:
-    """Settings from the environment and `.env` in the working directory; options of the command win over both.
+    """Settings from `overrides` (options of the command), the environment and `.env` in the working directory.
 
-    Raises BadConfiguration with all faults at once.
+    Raises ConfigurationError that lists all faults.
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     settings = key_file.load_key(read_environment({**os.environ, **given}, Path(".env")))
@@ -31,19 +31,12 @@ def load_settings(overrides: Mapping[str, str | None] | None = None) -> Settings
 
 
 @contextmanager
-def open_default_store() -> Iterator[Store]:
-    """The store of this directory's settings, as `store_of`."""
-    with open_store_for(load_settings()) as store:
-        yield store
-
-
-@contextmanager
 def open_store_for(settings: Settings, *, may_start: bool = True, timeout_s: float = 10.0) -> Iterator[Store]:
-    """The store that `settings` name; every call of it may raise ServerAway where the database is embedded.
+    """The store that `settings` name. A call takes about `timeout_s` at most.
 
-    With `may_start` an embedded database is started for the while unless Sparky runs, whose own it is to start. Read
-    all that is needed, leave, then print or ask: a Sparky that starts meanwhile waits for what is under way. A call
-    ends within about `timeout_s`.
+    With `may_start` an embedded database is started for the time of the context, unless Sparky runs, which starts it
+    itself. Leave the context before printing or asking, because a Sparky that starts meanwhile waits for its end.
+    Calls raise UpstreamUnavailable if the database is not available.
     """
     if not settings.embeds_database:
         with open_store(settings, keep=False, timeout_s=timeout_s) as store:
@@ -59,7 +52,8 @@ def open_store_for(settings: Settings, *, may_start: bool = True, timeout_s: flo
 
 
 def migrate_database() -> tuple[str, ...]:
-    """Brings the schema up to date; returns what was applied. Raises BadConfiguration or UpstreamUnavailable."""
+    """Brings the schema up to date; returns the names of the migrations applied. Raises ConfigurationError or
+    UpstreamUnavailable."""
     settings = load_settings()
     if settings.supabase_url is not None:
         raise ConfigurationError(

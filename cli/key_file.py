@@ -1,4 +1,4 @@
-"""The encryption key of one home: a file beside the embedded database, for those who set no SPARKY_ENCRYPTION_KEY."""
+"""The encryption key in a home's `encryption.key`, used if SPARKY_ENCRYPTION_KEY is not set."""
 
 import os
 import secrets
@@ -20,9 +20,9 @@ def key_path(settings: Settings) -> Path:
 
 
 def load_key(settings: Settings) -> Settings:
-    """`settings` with the key of its home, if they name none and the home has one.
+    """`settings` with the key of their home, if they have none and the home has one.
 
-    Raises BadConfiguration if others may read the file, or it holds no key.
+    Raises ConfigurationError if other users may read the file, or it is not a key.
     """
     path = key_path(settings)
     if settings.sparky_encryption_key is not None:
@@ -42,7 +42,7 @@ def load_key(settings: Settings) -> Settings:
 
 
 def ensure_key(settings: Settings) -> Settings:
-    """As `known`, and a home without a key gets one. Raises BadConfiguration."""
+    """As `load_key`; creates a key for a home without one. Raises ConfigurationError."""
     settings = load_key(settings)
     if settings.sparky_encryption_key is not None:
         return settings
@@ -50,15 +50,15 @@ def ensure_key(settings: Settings) -> Settings:
         settings.sparky_home.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(key_path(settings), new_key().get_secret_value() + "\n")
     except FileExistsError:
-        pass  # another start was quicker
+        pass  # another process has just made it
     except OSError as error:
         raise ConfigurationError(f"SPARKY_HOME cannot be used: {error.strerror}: {error.filename}") from None
     return load_key(settings)
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all, and readable by its owner alone from the first byte on."""
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # no two drafts, nor one left by a crash, meet
+    """Creates the file atomically, readable by its owner only. Raises FileExistsError."""
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # so that drafts of other processes do not collide
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -1,4 +1,4 @@
-"""The `sparky` command: the one place from which everything is composed and started."""
+"""The entry point of the `sparky` command."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from cli import streams
 
-    streams.prepare()  # before anything is opened
+    streams.prepare()  # first, because a file opened now could get the number of a closed stream
     from cli.app import app
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

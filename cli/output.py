@@ -1,4 +1,4 @@
-"""How commands answer: a table for people, JSON for programs, the same rows in both."""
+"""Output of commands: the same rows as a table for people or as JSON for programs."""
 
 import json
 import math
@@ -39,7 +39,7 @@ _AVERAGE_CONTEXT: Final = Context(prec=15, rounding=ROUND_HALF_EVEN)
 class Column(NamedTuple):
     """A column of a table: its header and the field (or function) that fills it.
 
-    Numbers and times are never cut. `goes` says in which order columns are left out of a narrow terminal, 0 for never.
+    Numbers and times are never cut. On a narrow terminal columns are left out in the order of `drop_order`; 0: never.
     """
 
     header: str
@@ -50,24 +50,24 @@ class Column(NamedTuple):
     drop_order: int = 0
 
     def format_cell(self, row: dict[str, Any], encoding: str) -> str:
-        """What fills the cell, as a stream of that `encoding` shows it."""
+        """The text of the cell, as a stream of that `encoding` can show it."""
         value_text = format_value(self.value(row) if callable(self.value) else row.get(self.value))
         return one_line(replace_unshowable(value_text, encoding), MAX_WRAPPED_CELL if self.wraps else MAX_CELL)
 
 
 def say(sentence: str, *, err: bool = False) -> None:
-    """Prints one line for people; whatever words of others it repeats, it stays one line and commands no terminal."""
+    """Prints one line for people. Line breaks and control characters in it are escaped, because it may repeat input."""
     typer.echo(one_line(sentence, MAX_SENTENCE), err=err)
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
-    """As `say`, for text of several lines, whose single values must be one line each before they come into it."""
+    """As `say`, for text of several lines; callers make each inserted value one line (`one_line`) before."""
     typer.echo(many_lines(text, MAX_TEXT), err=err)
 
 
 class HangingIndent(NamedTuple):
-    """Words, `depth` columns in, of which every further line is indented by two more, so that none of them can pass
-    for a line of its own."""
+    """Text indented by `depth`; its further lines by two more, so that wrapped text cannot pass for a line of its
+    own."""
 
     words: Text
     depth: int = 0
@@ -80,7 +80,7 @@ class HangingIndent(NamedTuple):
 
 
 def say_indented(lines: Sequence[str], *, err: bool = False) -> None:
-    """Prints lines of our own making, each of which may begin with spaces, as a stream of the answers shows them."""
+    """Prints lines; their leading spaces are the depth of a hanging indent."""
     console, encoding = make_console(err=err), output_encoding()
     for line in lines:
         words = line.lstrip(" ")
@@ -89,7 +89,8 @@ def say_indented(lines: Sequence[str], *, err: bool = False) -> None:
 
 
 def to_json_data(row: object) -> Any:
-    """`row` as JSON data; decimals become strings, so that no digit is lost, and so do floats that JSON lacks."""
+    """`row` as JSON data. Decimals become strings, so that no digit is lost; so do NaN and infinities, which JSON
+    lacks."""
     if isinstance(row, BaseModel):
         return _to_json_value(row.model_dump(mode="json"), row.model_dump())
     if isinstance(row, (list, tuple)):
@@ -98,17 +99,17 @@ def to_json_data(row: object) -> Any:
 
 
 def _to_json_value(data: Any, value: Any) -> Any:
-    """`data` as pydantic tells `value`, with decimals in plain digits and nothing that JSON lacks."""
+    """`data` (pydantic's JSON of `value`) with decimals in plain digits, and NaN and infinities as strings."""
     if isinstance(value, Decimal) and value.is_finite():
         return f"{value:f}"
     if isinstance(data, float) and not math.isfinite(data):
         return str(data)
     if isinstance(data, dict):
         return {
-            key: _to_json_value(told, inner) for (key, told), inner in zip(data.items(), value.values(), strict=True)
+            key: _to_json_value(item, inner) for (key, item), inner in zip(data.items(), value.values(), strict=True)
         }
     if isinstance(data, list):
-        return [_to_json_value(told, inner) for told, inner in zip(data, value, strict=True)]
+        return [_to_json_value(item, inner) for item, inner in zip(data, value, strict=True)]
     return data
 
 
@@ -138,18 +139,18 @@ def print_row(row: object, *, as_json: bool) -> None:
 
 
 def make_console(*, err: bool = False) -> Console:
-    """Where tables go: as wide as the terminal, and as wide as it takes when a program reads."""
+    """The console for tables: as wide as the terminal, or `NON_TERMINAL_WIDTH`."""
     console = _new_console(err=err)
     return console if console.is_terminal else _new_console(NON_TERMINAL_WIDTH, err=err)
 
 
 def _new_console(width: int | None = None, *, err: bool = False) -> Console:
-    """Text stays what it is: no markup, no names of emoji, no colours by what it looks like."""
+    """Without markup, emoji names and highlighting, because rows contain text of others."""
     return Console(width=width, markup=False, emoji=False, highlight=False, stderr=err)
 
 
 def print_json(data: object) -> None:
-    """All the data, in ASCII: what a program reads loses nothing, and a terminal has nothing to obey."""
+    """Prints JSON in ASCII, so that it contains no control characters."""
     typer.echo(json.dumps(data, indent=2, default=str))
 
 
@@ -171,9 +172,9 @@ class _RenderedColumn(NamedTuple):
 def build_table(
     data: Sequence[dict[str, Any]], columns: Sequence[Column], width: int = NON_TERMINAL_WIDTH, encoding: str = UTF8
 ) -> Table:
-    """The rows under the columns' headers, which are ours, in `width` columns of the terminal.
+    """A table of the rows, `width` cells wide.
 
-    No cell is read as markup. Where times and numbers do not fit as a whole, the year is left out, then columns are.
+    Cells are not read as markup. If times and numbers do not fit, the year is left out, then whole columns.
     """
     filled = _drop_columns_to_fit(
         [_RenderedColumn(column, [column.format_cell(row, encoding) for row in data]) for column in columns], width
@@ -194,7 +195,7 @@ def build_table(
 
 
 def _drop_columns_to_fit(filled: list[_RenderedColumn], width: int) -> list[_RenderedColumn]:
-    """The columns that fit beside each other; what goes first is what helps least at a glance."""
+    """The columns that fit, without those of the smallest `drop_order`."""
     if _min_table_width(filled) > width:
         filled = [each.without_year() for each in filled]
     for leaving in sorted((each for each in filled if each.column.drop_order), key=lambda each: each.column.drop_order):
@@ -209,7 +210,7 @@ def _min_table_width(filled: Sequence[_RenderedColumn]) -> int:
 
 
 def format_value(value: object) -> str:
-    """A value as people read it; nothing is shown as ``-``."""
+    """A value for people; ``-`` for None and for what is empty."""
     if value is None or value in ("", [], (), {}):
         return "-"
     if isinstance(value, bool):
@@ -220,7 +221,7 @@ def format_value(value: object) -> str:
 
 
 def _format_field(field: str, value: object) -> str:
-    """A value without structure; lines of its own it has only where people write or read several."""
+    """A value without structure; several lines only in `MULTILINE_FIELDS`."""
     return many_lines(format_value(value)) if field in MULTILINE_FIELDS else one_line(format_value(value), MAX_SENTENCE)
 
 
@@ -230,7 +231,7 @@ def usd_cell(field: str) -> Cell:
 
 
 def format_cents(amount: Decimal, form: str = ",.2f") -> str:
-    """An amount to the cent; less than half a cent of loss is no loss. What has no cents is told as it is."""
+    """An amount to the cent, without a negative zero; NaN and infinities as they are."""
     try:
         return format(amount.quantize(Decimal("0.01"), ROUND_HALF_EVEN) + Decimal(0), form)
     except InvalidOperation:  # infinite, or of more digits than are counted with
@@ -243,8 +244,8 @@ def decimal_cell(field: str) -> Cell:
 
 
 def price_cell(field: str, other: str = "") -> Cell:
-    """A price that may be an average, to 15 digits; JSON has all of them. With an `other` price of the same symbol, one
-    of more than ten digits to two more places than that has, and to eight digits at least."""
+    """A price that may be an average, to 15 digits; JSON has all of them. With the field of an `other` price of the
+    same symbol, prices of more than ten digits get two places more than that has, and eight digits at least."""
     return lambda row: _format_price(to_decimal(row.get(field)), to_decimal(row.get(other)))
 
 
@@ -258,7 +259,7 @@ def _format_price(value: Decimal | None, other: Decimal | None) -> str | None:
 
 
 def to_decimal(value: object) -> Decimal | None:
-    """A figure of a row; None for none."""
+    """A number of a row; None for None."""
     return None if value is None else Decimal(str(value))
 
 
@@ -268,7 +269,7 @@ def format_average(value: Decimal) -> str:
 
 
 def time_cell(field: str) -> Cell:
-    """A time in UTC to the second; a moment that Python lacks is told in the database's words."""
+    """A time in UTC to the second; the database's text for a time outside Python's range."""
 
     def cell(row: dict[str, Any]) -> str | None:
         text = row.get(field)
@@ -278,7 +279,7 @@ def time_cell(field: str) -> Cell:
 
 
 def format_utc(text: str) -> str:
-    """A moment in ISO 8601 in UTC to the second; what is none is told as it is."""
+    """An ISO 8601 time in UTC to the second; other text unchanged."""
     try:
         return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError):

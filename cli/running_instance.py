@@ -1,4 +1,4 @@
-"""Finds the Sparky that runs on this home, if any: by the lock its supervisor holds and by what its monitor says."""
+"""Finds the Sparky that runs on this home, if any: by its supervisor's lock and its monitor's status."""
 
 import contextlib
 import socket
@@ -15,12 +15,12 @@ TIMEOUT_S = 3.0
 
 
 def supervisor_pid(settings: Settings) -> int | None:
-    """The process that holds this home's lock; None when nobody does."""
+    """The pid of the process that holds this home's lock; None if none does."""
     return file_lock.holder(settings.run_dir)
 
 
 def is_lock_hidden(settings: Settings) -> bool:
-    """True if this user may not look whether a supervisor holds the home."""
+    """True if this user may not see whether a supervisor holds the lock."""
     return file_lock.is_hidden(settings.run_dir)
 
 
@@ -29,7 +29,7 @@ def monitor_url(settings: Settings) -> str:
 
 
 def is_webhook_server(host: str, port: int) -> bool:
-    """True if what listens there answers /health as a webhook server of Sparky, well or ill."""
+    """True if /health there answers as a webhook server of Sparky, healthy or not."""
     try:
         body = requests.get(f"{build_base_url(loopback_for_wildcard(host), port)}/health", timeout=TIMEOUT_S).json()
     except (requests.RequestException, ValueError):
@@ -38,7 +38,7 @@ def is_webhook_server(host: str, port: int) -> bool:
 
 
 def fetch_monitor_status(settings: Settings) -> dict[str, Any] | None:
-    """The monitor's /status; None when no monitor of ours answers there."""
+    """The monitor's /status; None if no monitor of Sparky answers."""
     with contextlib.suppress(requests.RequestException, ValueError):
         token = settings.sparky_admin_token
         headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
@@ -50,22 +50,23 @@ def fetch_monitor_status(settings: Settings) -> dict[str, Any] | None:
 
 
 def start_hint(settings: Settings) -> str:
-    """Which command starts Sparky by these settings: all of it, or the engine and the webhook server by themselves."""
+    """The command that starts Sparky with these settings: `up`, or `supervise` and `serve`."""
     if settings.embeds_database or settings.simulates_groq or settings.simulates_market:
         return "`sparky up` starts it"
     return "`sparky supervise` starts the engine, `sparky serve` the webhook server"
 
 
 class OwnPorts(NamedTuple):
-    """TCP ports on which a supervisor or a process below it listens; `is_all` says that none was hidden from us."""
+    """TCP ports on which a supervisor or a descendant listens; not `is_complete` if this user may not see all of
+    them."""
 
     numbers: frozenset[int]
     is_complete: bool
 
 
 def find_own_ports(pid: int | None) -> OwnPorts:
-    """Those of the supervisor `pid`, as far as we may look."""
-    if not pid:  # and below 0, the kernel, is everything
+    """Those of the supervisor `pid`, as far as this user may see them."""
+    if not pid:  # also for pid 0, the kernel, of which all processes are descendants
         return OwnPorts(frozenset(), is_complete=True)
     found = [_listening_ports(each) for each in (pid, *processes.descendants_of(pid))]
     known = frozenset(port for ports in found for port in ports or ())
@@ -73,7 +74,7 @@ def find_own_ports(pid: int | None) -> OwnPorts:
 
 
 def _listening_ports(pid: int) -> set[int] | None:
-    """None when the process may not be looked into; none for one that has ended."""
+    """None if this user may not inspect the process; empty if it has ended."""
     try:
         connections = psutil.Process(pid).net_connections("tcp")
     except psutil.NoSuchProcess:
@@ -84,7 +85,7 @@ def _listening_ports(pid: int) -> set[int] | None:
 
 
 def port_error(host: str, port: int) -> str | None:
-    """Why nobody could listen there now; None when the port is free."""
+    """Why the port cannot be listened on now; None if it is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the settings themselves, so that the two cannot disagree."""
+"""Writes docs/settings.md from the settings in the code."""
 
 import json
 from decimal import Decimal
@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from engine.platform.settings.settings import Settings
 
-# What each name means to a person, in the order of the page; a test holds that none is missing and none left over.
+# By field; a test checks that these are exactly the fields of the settings.
 MEANING: Final = {
     "groq_api_key": "Key of the model's provider. Without it (and without `GROQ_BASE_URL`) a local stand-in answers.",
     "groq_base_url": "Another Groq-compatible endpoint, without `/openai/v1`.",

@@ -1,4 +1,4 @@
-"""The standard streams of the command, as people leave them: closed, full, without a reader, showing less than Unicode.
+"""Makes the standard streams usable: closed ones, full ones, those without a reader, those that show less than Unicode.
 
 A closed stream is opened on /dev/null before anything else is opened: a socket or a lock file with its number would get
 the log. What a stream cannot show is replaced, see `engine.platform.text_encoding`.
@@ -22,13 +22,13 @@ _IO_ENCODING: Final = "PYTHONIOENCODING"
 
 
 class OutputLost(SparkyError):
-    """What a command printed cannot be written; what it did is done."""
+    """The output of a command cannot be written; its effects have happened."""
 
 
 class Output(io.RawIOBase):
-    """Writes to a descriptor. Once a write has failed, everything else is dropped: an answer is lost once.
+    """Writes to a descriptor. After a write has failed, everything is dropped, so that the error is raised once.
 
-    A reader that has gone has read enough, which is no failure. Other failures raise AnswerLost, unless the stream
+    A closed pipe is no error, because its reader has read enough. Other failures raise OutputLost, unless the stream
     `is_optional`.
     """
 
@@ -39,7 +39,7 @@ class Output(io.RawIOBase):
         self._is_dropped = False
 
     def write(self, data: Any) -> int:
-        """Writes all of `data`, also where the descriptor does not block. Raises AnswerLost."""
+        """Writes all of `data`, also to a non-blocking descriptor. Raises OutputLost."""
         left = memoryview(data).cast("B")
         length = len(left)
         while left and not self._is_dropped:
@@ -67,10 +67,10 @@ class Output(io.RawIOBase):
 
 
 def prepare() -> None:
-    """Makes the streams of this process usable, whatever they are; call it first thing.
+    """Makes the streams of this process usable; call it before anything is opened.
 
-    In a locale that knows ASCII alone this process is replaced by itself in Python's UTF-8 mode: arguments, file names
-    and settings are then read as what they are. The streams keep their encoding.
+    In an ASCII locale this process executes itself again in Python's UTF-8 mode, so that arguments, file names and
+    settings are read correctly. The streams keep their encoding.
     """
     open_missing_streams()
     replacement = utf8_mode_command(sys.orig_argv, os.environ, encoding_of(sys.stdout))
@@ -85,7 +85,7 @@ def prepare() -> None:
 
 
 def open_missing_streams() -> None:
-    """Opens /dev/null in place of each standard stream that is closed; what this process starts inherits it."""
+    """Opens /dev/null in place of each closed standard stream; child processes inherit it."""
     for number in (STDIN, STDOUT, STDERR):
         try:
             os.fstat(number)
@@ -96,9 +96,10 @@ def open_missing_streams() -> None:
 def utf8_mode_command(
     command: Sequence[str], environ: MutableMapping[str, str], stream_encoding: str
 ) -> tuple[list[str], dict[str, str]] | None:
-    """Arguments and environment to run `command` again in UTF-8 mode; None where it reads more than ASCII.
+    """Arguments and environment to run `command` again in UTF-8 mode; None if it is not needed.
 
-    `environ` says whether that has been tried: Python can be told to read no environment.
+    Also None if `environ` shows that it has been tried, because Python can be started so that it ignores the
+    environment.
     """
     if codecs.lookup(sys.getfilesystemencoding()).name != "ascii" or environ.get(_UTF8_MODE) == "1":
         return None
@@ -106,12 +107,12 @@ def utf8_mode_command(
 
 
 def read_stdin() -> bytes:
-    """All that is written to the standard input."""
+    """Reads the standard input to its end."""
     return sys.stdin.buffer.read()
 
 
 def output_encoding() -> str:
-    """The encoding in which answers are written. Ask before rich's `Live` begins, which hides it."""
+    """The encoding of stdout. Call it before rich's `Live` starts, which replaces the stream."""
     return encoding_of(sys.stdout)
 
 

@@ -1,7 +1,7 @@
-"""Misbehaviour on request, for both simulators: what a test or a person asks for over the control address happens next.
+"""``/_control/faults``: faulty HTTP answers of both simulators.
 
-``POST /_control/faults`` with a JSON list replaces the standing orders, ``GET`` shows what is left, ``DELETE`` clears;
-only from the same host. Example: ``[{"kind": "status", "status": 429, "headers": {"retry-after": "2"}, "times": 3}]``.
+``POST`` with a JSON list replaces the faults, ``GET`` shows those left, ``DELETE`` clears them. Only from the same
+host. Example: ``[{"kind": "status", "status": 429, "headers": {"retry-after": "2"}, "times": 3}]``.
 """
 
 import asyncio
@@ -11,30 +11,29 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any, Final, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from pydantic import Field, TypeAdapter
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.platform.values import Frozen
+from simulator.control_address import with_control
 
 CONTROL: Final = "/_control/faults"
-LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: the peer gets an RST
 
 
 class Fault(Frozen):
-    """One order to misbehave, for requests whose path contains `path`.
+    """One kind of faulty answer, to requests whose path contains `path`.
 
     - ``status``: answer `status` with `headers` and `body` (any status, any text; also garbage with 200).
     - ``hang``: no byte for `seconds`, then the connection is reset.
     - ``drip``: 200 and then one byte every `seconds` without end. - ``reset``: the connection is reset.
-    - ``truncate``: the true answer's headers and half of its body. - ``huge``: `size` bytes of filler.
-    - ``edit``: the true answer with other values at some places of its JSON, such as ``{"choices.0.finish_reason":
+    - ``truncate``: the real answer's headers and half of its body. - ``huge``: `size` bytes of filler.
+    - ``edit``: the real answer with other values at some places of its JSON, such as ``{"choices.0.finish_reason":
     "length"}`` in `replace`, and without those in `drop`.
 
-    With `accept` the true server handles the request first, so that its effect happens and only the answer is lost.
-    `times` is how often; None: until told otherwise. `after` lets that many matching requests through before.
+    With `accept` the application handles the request first, so that only the answer is lost. `times` is how often the
+    fault occurs (None: until it is cleared), after `after` matching requests have passed.
     """
 
     kind: Literal["status", "hang", "drip", "reset", "truncate", "huge", "edit"]
@@ -56,7 +55,7 @@ FAULT_LIST: Final = TypeAdapter(tuple[Fault, ...])
 
 
 class Faults:
-    """The standing orders, first match first."""
+    """The active faults; the first that matches a request is taken."""
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self.active = list(faults)
@@ -80,37 +79,27 @@ class Faults:
 
 
 def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
-    """`app` behind the control address and whatever it was told to do."""
+    """`app` behind the control address and the faults."""
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        fault = faults.take(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if fault is None:
             await app(scope, receive, send)
-        elif scope["path"] == CONTROL:
-            await (await _handle_control(Request(scope, receive), faults))(scope, receive, send)
-        elif fault := faults.take(scope["method"], scope["path"]):
-            await _misbehave(fault, app, scope, receive, send)
         else:
-            await app(scope, receive, send)
+            await _misbehave(fault, app, scope, receive, send)
 
-    return dispatch
+    def replace(wanted: tuple[Fault, ...]) -> None:
+        faults.active = list(wanted)
 
+    def show() -> object:
+        return [fault.model_dump() for fault in faults.active]
 
-async def _handle_control(request: Request, faults: Faults) -> Response:
-    if request.client is None or request.client.host not in LOOPBACK:
-        return JSONResponse({"error": "only from the same host"}, 403)
-    if request.method == "DELETE":
-        faults.active.clear()
-    if request.method == "POST":
-        try:
-            faults.active = list(FAULT_LIST.validate_json(await request.body()))
-        except ValidationError as error:
-            return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-    return JSONResponse([fault.model_dump() for fault in faults.active])
+    return with_control(dispatch, CONTROL, show, FAULT_LIST.validate_json, replace, lambda: replace(()))
 
 
 async def _misbehave(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    is_true = fault.accept or fault.kind in ("truncate", "edit")
-    answer = await _true_answer(app, scope, receive) if is_true else []
+    needs_answer = fault.accept or fault.kind in ("truncate", "edit")
+    answer = await _real_answer(app, scope, receive) if needs_answer else []
     if fault.kind == "truncate":
         await _send_truncated(answer, send)
     elif fault.kind == "edit":
@@ -138,7 +127,7 @@ async def _drip(seconds: float) -> AsyncIterator[bytes]:
         await asyncio.sleep(seconds)
 
 
-async def _true_answer(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message]:
+async def _real_answer(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message]:
     messages: list[Message] = []
 
     async def collect(message: Message) -> None:
@@ -175,7 +164,7 @@ async def _send_edited(fault: Fault, answer: list[Message], send: Send) -> None:
 
 
 async def _wait_for_disconnect(receive: Receive, seconds: float) -> None:
-    """Waits, but not longer than the client does."""
+    """Waits for `seconds`, or until the client disconnects."""
     try:
         async with asyncio.timeout(seconds):
             while (await receive())["type"] != "http.disconnect":
@@ -194,5 +183,5 @@ async def _reset(receive: Receive, send: Send) -> None:
 
 
 def _transport(send: Send) -> Any:
-    """The connection itself. ASGI hides it; uvicorn's `send` is a method of the request cycle, which has it."""
+    """The connection. ASGI does not expose it, but uvicorn's `send` is a method of the request cycle, which has it."""
     return send.__self__.transport  # type: ignore[attr-defined] # see above

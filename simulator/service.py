@@ -1,4 +1,4 @@
-"""The simulators as services of the host: built from the settings, started, watched and stopped like any other."""
+"""The simulators as HTTP services, built from the settings."""
 
 import time
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from engine.platform.http.service import HttpService
 from engine.platform.settings.component_settings import AsterSimulatorSettings, GroqSimulatorSettings
-from simulator.aster.request_weights import WEIGHT_PER_MINUTE, WeightMeter
 from simulator.market.candle_file import read_candles, symbol_from_name
 from simulator.market.candles import MINUTE_MS, Series, synthetic_series
 from simulator.market.market import Market, MarketClock, market_start_ms
@@ -14,17 +13,17 @@ from simulator.market.market_time_file import MarketTimeFile
 from simulator.venue.account_file import AccountFile
 from simulator.venue.funding import FundingSchedule
 from simulator.venue.venue import SimulatedVenue
+from simulator.venue.weight_meter import WEIGHT_PER_MINUTE, WeightMeter
 
 HOST: Final = "127.0.0.1"
-ASTER_HEALTH: Final = "/fapi/v3/exchangeInfo"
-YEAR_2200_MS: Final = 7_258_118_400_000  # the year 2200: a fast clock starts over long before dates run out
+YEAR_2200_MS: Final = 7_258_118_400_000  # a fast clock starts over before dates run out
 
 
 class AsterService(HttpService):
-    """Remembers the market's time whenever it is looked at, and when it stops; accounts as they change."""
+    """Writes the market's time at each health check and when it stops."""
 
-    def __init__(self, app: Any, port: int, clock: MarketClock, market_time_file: MarketTimeFile) -> None:
-        super().__init__(app, HOST, port, "SPARKY_SIM_ASTER_PORT", ASTER_HEALTH)
+    def __init__(self, app: Any, port: int, health: str, clock: MarketClock, market_time_file: MarketTimeFile) -> None:
+        super().__init__(app, HOST, port, "SPARKY_SIM_ASTER_PORT", health)
         self._clock = clock
         self._market_time_file = market_time_file
 
@@ -38,7 +37,7 @@ class AsterService(HttpService):
 
 
 def make_groq(settings: GroqSimulatorSettings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
-    """The stand-in for Groq, with the limits that the product's own limiter was told; none told means plenty."""
+    """The stand-in for Groq, with the limits of the settings; large ones where they are unset."""
     from simulator.groq.groq_app import HEALTH, Groq, create_groq
     from simulator.groq.quota import Limits
 
@@ -52,14 +51,13 @@ def make_groq(settings: GroqSimulatorSettings, argument: str) -> HttpService:  #
 
 
 def make_aster(settings: AsterSimulatorSettings, argument: str) -> HttpService:  # noqa: ARG001 - every service is made this way
-    """The stand-in for Aster. Raises BadConfiguration when the candles cannot be used.
+    """The stand-in for Aster. Raises ConfigurationError if the candles cannot be used.
 
-    Market time and accounts go on from where the same market was left in `sparky_home`; a file that was played to its
-    end starts over, with the accounts as they were.
+    Market time and accounts continue where the same market stopped in `sparky_home`; a file of candles that was played
+    to its end starts over, with the accounts as they were.
     """
-    from simulator.aster.aster_app import (
-        create_aster,  # eth-account weighs 20 MB, which the other simulator does not need
-    )
+    # Here, because eth-account takes 20 MB of memory, which the simulated Groq does not need.
+    from simulator.aster.aster_app import HEALTH, create_aster
 
     series = load_series(settings)
     path = settings.sparky_candles
@@ -68,11 +66,11 @@ def make_aster(settings: AsterSimulatorSettings, argument: str) -> HttpService: 
     account_file = AccountFile(settings.sparky_home / "simulated-accounts.jsonl", name)
     schedule = FundingSchedule(settings.sparky_home / "simulated-funding.json")
     venue = open_venue(series, settings.sparky_sim_speed, market_time_file.read(), account_file, schedule)
-    return AsterService(create_aster(venue), settings.sparky_sim_aster_port, venue.clock, market_time_file)
+    return AsterService(create_aster(venue), settings.sparky_sim_aster_port, HEALTH, venue.clock, market_time_file)
 
 
 def load_series(settings: AsterSimulatorSettings) -> Mapping[str, Series]:
-    """The file's symbol alone when candles are named, else the three synthetic ones."""
+    """Series by symbol: that of the file if one is set, else the three synthetic ones."""
     path = settings.sparky_candles
     return synthetic_series(settings.sparky_sim_seed) if path is None else {symbol_from_name(path): read_candles(path)}
 
@@ -86,8 +84,8 @@ def open_venue(
 ) -> SimulatedVenue:
     """A venue that trades `series`, its clock starting now.
 
-    It starts where it was left, else at the real time or, in a file, after its history. A faster market may be asked as
-    often within each of its minutes.
+    It starts at `left_at_ms` if that is in the series, else at the real time or, with a file, after its history. The
+    limit of requests is per minute of market time.
     """
     first = next(iter(series.values()))
     now_ms = time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""Closes what is held through the webhook server, as any signal does, and looks into the books afterwards."""
+"""Closes positions by signals to the webhook server, and checks the books afterwards."""
 
 import time
 import uuid
@@ -21,7 +21,7 @@ from engine.store.store import Store
 from engine.store.webhook_rows import UnfinishedRequest
 
 MAX_ATTEMPTS: Final = 5
-IN_FLIGHT_TIMEOUT_S: Final = 30.0  # what was begun before has ended by then, or waits for its venue
+IN_FLIGHT_TIMEOUT_S: Final = 30.0  # requests that began before have ended by then, or wait for their venue
 DELIVERED: Final = SignalOutcome.DELIVERED.value
 STILL_OPEN: Final = "still_open"
 _UNSIGNED: Final = "the person has no webhook secret; `sparky credentials set webhook` gives it one"
@@ -37,7 +37,7 @@ COLUMNS: Final = (
 
 
 class ClosingResult(NamedTuple):
-    """What became of each position (and of each signal that was under way), and what is held still."""
+    """The outcome of each position (and of each unfinished request), and the positions that are still open."""
 
     closed: list[dict[str, Any]]
     still_open: list[dict[str, Any]]
@@ -47,7 +47,7 @@ class ClosingResult(NamedTuple):
         return not self.still_open and all(each["outcome"] == DELIVERED for each in self.closed)
 
     def hint(self, settings: Settings) -> str:
-        """What a person does first, where it is the webhook server that is away."""
+        """What a person does first if no webhook server answered; else empty."""
         if any(each.get("is_unanswered") for each in self.closed):
             url = process_plan.resolve_endpoints(settings).webhook_url
             return f" No webhook server answers at {url}: `sparky serve` (or `sparky up`) starts it."
@@ -55,10 +55,10 @@ class ClosingResult(NamedTuple):
 
 
 def close_positions(settings: Settings, store: Store, user_id: UUID | None, strategy_id: UUID | None) -> ClosingResult:
-    """Sends a CLOSE for every open position of the person or strategy (of everybody when both are None).
+    """Sends a CLOSE for every open position of the person or strategy (of all when both are None).
 
-    Entries must be refused already. One that had passed its limits before still fills: it is waited for, and closed.
-    Safe to repeat and to break off at any moment: what is closed is closed.
+    Entries must be refused already. Waits for entries that had been accepted before, and closes those too. May be
+    interrupted and repeated. Raises SparkyError without WEBHOOK_URL.
     """
     url = process_plan.resolve_endpoints(settings).webhook_url
     if url is None:
@@ -81,8 +81,8 @@ def close_positions(settings: Settings, store: Store, user_id: UUID | None, stra
             seen.setdefault(position.id, _position_fields(position) | _outcome_fields(DELIVERED, None))["outcome"]
             == DELIVERED
         ):
-            said = seen[position.id]["reason"] or "opened meanwhile"
-            seen[position.id] |= _outcome_fields(STILL_OPEN, f"it is still in the books ({said})")
+            reason = seen[position.id]["reason"] or "opened meanwhile"
+            seen[position.id] |= _outcome_fields(STILL_OPEN, f"it is still in the books ({reason})")
     names: dict[UUID | None, str] = {row.id: row.name for row in store.list_strategies()}
     closed = [{"strategy_name": names.get(each["strategy_id"])} | each for each in seen.values()]
     closed += [{"strategy_name": names.get(row.strategy_id)} | _unfinished_fields(row) for row in waiting]
@@ -98,7 +98,7 @@ def _close_new(
 
 
 def _wait_for_requests(store: Store, under_way: set[str]) -> list[UnfinishedRequest]:
-    """Waits for the requests `under_way`; those that have not ended in time."""
+    """Waits for the requests `under_way`; returns those that have not ended in time."""
     deadline = time.monotonic() + IN_FLIGHT_TIMEOUT_S
     while left := [row for row in store.list_unfinished_requests() if row.request_id in under_way]:
         if time.monotonic() > deadline:
@@ -123,7 +123,7 @@ def _unfinished_fields(row: UnfinishedRequest) -> dict[str, Any]:
 
 
 def _close_position(sender: DeadlineSession, url: str, store: Store, position: Position) -> dict[str, Any]:
-    """How one position's exit ended; keys of one person that cannot be read are no reason to leave others open."""
+    """How one position's exit ended. Unreadable keys are an outcome, so that positions of others are still closed."""
     try:
         secret = store.get_webhook_secret(position.user_id)
         if secret is None:

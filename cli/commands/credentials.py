@@ -1,5 +1,5 @@
-"""`sparky credentials …`: what venues and webhooks are trusted with. Values come from a prompt or stdin, never from
-arguments, which every user of the host can read."""
+"""`sparky credentials …`: keys of venues and webhook secrets. Values come from a prompt or stdin, never from arguments,
+which every user of the host can read."""
 
 import json
 import sys
@@ -11,9 +11,7 @@ import typer
 from pydantic import SecretStr
 
 from cli import key_file, output
-from cli.commands import users
-from cli.commands.strategies import AsJson
-from cli.commands.venue_names import check_venue_exists
+from cli.arguments import AsJson, check_venue_exists, get_or_create_user
 from cli.context import load_settings, open_store_for
 from cli.output import Column
 from cli.streams import read_stdin
@@ -70,7 +68,7 @@ def set_credentials(
     values = {"webhook_secret": generate_webhook_secret()} if new else _read_values(exchange)
     _check_values(exchange, values)
     with _open_sealing_store() as store:
-        store.put_credentials(users.get_or_create_user(store, user), exchange, values, environment)
+        store.put_credentials(get_or_create_user(store, user), exchange, values, environment)
     if new:
         output.say(values["webhook_secret"].get_secret_value())
     output.say(f"Stored {', '.join(sorted(values))} of {user} on {exchange}, sealed.", err=True)
@@ -132,7 +130,7 @@ def _read_values(exchange: str) -> dict[str, SecretStr]:
 
 
 def _read_stdin_text() -> str:
-    """What stdin holds; the fault is told without it, for it is a secret. Raises SparkyError."""
+    """The text of stdin. Raises SparkyError, which does not repeat the text, because it is a secret."""
     try:
         return decode_text(read_stdin()).strip()
     except UnicodeDecodeError:
@@ -140,7 +138,7 @@ def _read_stdin_text() -> str:
 
 
 def _parse_values(text: str, exchange: str) -> dict[str, str]:
-    """Faults are told without the text: it is a secret."""
+    """Raises SparkyError, which does not repeat the text, because it is a secret."""
     if text.startswith("{"):
         try:
             data: Any = json.loads(text)
@@ -158,7 +156,7 @@ def _parse_values(text: str, exchange: str) -> dict[str, str]:
 
 
 def _check_values(exchange: str, values: dict[str, SecretStr]) -> None:
-    if set(values) - {*SECRET_FIELDS, *PLAIN_FIELDS}:  # what is wrong there may be a secret, so it is not repeated
+    if set(values) - {*SECRET_FIELDS, *PLAIN_FIELDS}:  # a wrong name may be a secret, so it is not repeated
         raise SparkyError(
             f"The fields of credentials are {', '.join(SECRET_FIELDS + PLAIN_FIELDS)}; another was given."
         )

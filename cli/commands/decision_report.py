@@ -1,4 +1,4 @@
-"""A decision told to people: what the model saw, what it said, what code made of it, and what became of it. Pure."""
+"""Formats one decision for people: market, answer of the model, final decision and execution. Pure."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ _MAX_ANSWER_LENGTH: Final = 2_000
 
 
 def render_decision(story: dict[str, Any]) -> str:
-    """The whole story in plain lines; `story` is a `DecisionTrace` as JSON data."""
+    """The text of a `DecisionTrace`, given as JSON data."""
     story = safe(story, output.MULTILINE_FIELDS)
     decision = story["decision"]
     parts = [
@@ -61,20 +61,20 @@ def _as_dict(value: object) -> dict[str, Any]:
 
 
 def _as_list(value: object) -> list[Any]:
-    """The entries of a list; what is no list is one entry."""
+    """The entries of a list; another value is one entry."""
     if isinstance(value, list):
         return value
     return [] if value is None or value in ("", {}) else [value]
 
 
 def _malformed_lines(name: str, value: object) -> Iterator[str]:
-    """A record that is no JSON object, in one line."""
+    """One line with a record that is not a JSON object, which another version may have written."""
     if value is not None and not isinstance(value, dict):
         yield f"{name}: {_to_text(value)}"
 
 
 def _format_or_dump(form: Callable[[dict[str, Any]], Iterable[str]], part: Any) -> list[str]:
-    """The lines that `form` makes of a part; one line of JSON where another version wrote it in another shape."""
+    """The lines that `form` makes of `part`; one line of JSON if another version wrote it in another shape."""
     try:
         return list(form(part))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, OSError):

@@ -1,4 +1,4 @@
-"""`sparky decisions|signals|positions|trades`: what was decided, sent, held and earned."""
+"""`sparky decisions|signals|positions|trades`."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -8,9 +8,9 @@ from uuid import UUID
 import typer
 
 from cli import output
+from cli.arguments import AsJson, find_strategy
 from cli.commands.decision_report import render_decision
-from cli.commands.strategies import AsJson, find_strategy
-from cli.context import open_default_store
+from cli.context import load_settings, open_store_for
 from cli.output import Column
 from engine.platform.errors import SparkyError
 from engine.store.admin_rows import SignalHistory
@@ -81,7 +81,7 @@ TRADES = (
 
 
 class SignalStatus(StrEnum):
-    """Where a signal is."""
+    """The states of a signal that can be listed."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -93,7 +93,7 @@ class SignalStatus(StrEnum):
 @decisions.command("list")
 def list_decisions(strategy: Strategy = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the latest decisions."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         rows = store.list_decisions(None if strategy is None else find_strategy(store, strategy).id, limit)
     output.print_rows(rows, DECISIONS, as_json=as_json, empty="Nothing has been decided yet.")
 
@@ -104,7 +104,7 @@ def show_decision(
     as_json: AsJson = False,
 ) -> None:
     """Tell one decision: what the model saw, what it said, what the code made of it, and what became of the signal."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         found = store.get_decision_trace(
             _resolve_id(which, [row.id for row in store.list_decisions(None, 1_000)], "decision")
         )
@@ -125,7 +125,7 @@ def list_signals(
     as_json: AsJson = False,
 ) -> None:
     """List the latest signals."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         rows = store.list_signals(None if strategy is None else find_strategy(store, strategy).id, status, limit)
     output.print_rows(rows, SIGNALS, as_json=as_json, empty="No such signal has been sent yet.")
 
@@ -136,7 +136,7 @@ def show_signal(
     as_json: AsJson = False,
 ) -> None:
     """Show one signal with every attempt to deliver it."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         found = store.get_signal(_resolve_signal_id(store, which))
     if found is None:
         raise SparkyError(f"There is no signal {which}.")
@@ -150,11 +150,11 @@ def retry_signal(
     as_json: AsJson = False,
 ) -> None:
     """Send a signal again that was not delivered (expired, dead, or refused before the server kept it)."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         signal_id = _resolve_signal_id(store, which)
         store.retry_signal(signal_id, ttl_s)
-        told = store.get_signal(signal_id)
-    _print_signal(told, f"Signal {signal_id} goes out again within {ttl_s:g} s.", as_json=as_json)
+        signal = store.get_signal(signal_id)
+    _print_signal(signal, f"Signal {signal_id} goes out again within {ttl_s:g} s.", as_json=as_json)
 
 
 @signals.command("drop")
@@ -164,7 +164,7 @@ def drop_signal(
     as_json: AsJson = False,
 ) -> None:
     """End a signal that waits, unsent."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         signal_id = _resolve_signal_id(store, which)
         store.drop_signal(signal_id, reason)
         signal = store.get_signal(signal_id)
@@ -173,7 +173,7 @@ def drop_signal(
 
 def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:
     """List open positions."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         names = {row.id: row.name for row in store.list_strategies()}
         whose = None if strategy is None else find_strategy(store, strategy, may_have_ended=True).id
         held = store.list_held_positions(strategy_id=whose)
@@ -185,7 +185,7 @@ def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:
 
 def trades(strategy: Strategy = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the latest closed trades."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         rows = store.list_trades(None if strategy is None else find_strategy(store, strategy).id, limit)
     output.print_rows(rows, TRADES, as_json=as_json, empty="Nothing has been closed yet.")
 
@@ -202,7 +202,7 @@ def _resolve_signal_id(store: Store, which: str) -> UUID:
 
 
 def _resolve_id(which: str, known: list[UUID], noun: str) -> UUID:
-    """The id that `which` is, or begins. Raises SparkyError."""
+    """The id that `which` is, or the one in `known` that begins with it. Raises SparkyError."""
     try:
         return UUID(which)
     except ValueError:

@@ -1,24 +1,22 @@
-"""`sparky kill`: no entries from now on, of everybody, one person or one strategy; and out of everything, if wanted."""
+"""`sparky kill`: switches that refuse entries of everybody, one person or one strategy; closes positions on request."""
 
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 import typer
 
 from cli import output
+from cli.arguments import AsJson, find_strategy, find_user
 from cli.commands.close_positions import COLUMNS, ClosingResult, close_positions
-from cli.commands.strategies import AsJson, find_strategy
-from cli.commands.strategy_names import is_typable
 from cli.context import load_settings, open_store_for
 from cli.output import Column
 from cli.streams import output_encoding
+from cli.warning_texts import is_typable
 from engine.platform.errors import SparkyError
 from engine.platform.settings.settings import Settings
-from engine.store.store import Store
 
 
 def _format_scope(row: dict[str, Any]) -> str:
-    """A strategy whose name cannot be shown has the beginning of its id here, which every command takes."""
+    """The strategy's name, or the beginning of its id if the name cannot be typed; else the person, or everybody."""
     name = row["strategy_name"]
     if not name:
         return str(row["email"] or "everybody")
@@ -49,7 +47,7 @@ def kill(
     settings = load_settings()
     closing: ClosingResult | None = None
     with open_store_for(settings) as store:
-        user_id = None if email is None else _require_user(store, email)
+        user_id = None if email is None else find_user(store, email)
         strategy_id = None if strategy is None else find_strategy(store, strategy, may_have_ended=close_all).id
         if not show:
             store.set_kill_switch(user_id, strategy_id, is_on=not is_off, reason=reason)
@@ -69,10 +67,3 @@ def _print_closing(closing: ClosingResult, settings: Settings, *, as_json: bool)
     if not closing.is_complete:
         hint = closing.hint(settings)
         raise SparkyError(f"Not everything is closed; the kill switch stays on. Run it again.{hint}")
-
-
-def _require_user(store: Store, email: str) -> UUID:
-    user_id = store.find_user(email)
-    if user_id is None:
-        raise SparkyError(f"There is no person {email}.")
-    return user_id

@@ -1,4 +1,4 @@
-"""`sparky strategy pause` and `delete`: what a strategy holds when it stops, and how that is closed."""
+"""`sparky strategy pause` and `delete`, with positions closed or left open."""
 
 import sys
 from collections.abc import Sequence
@@ -8,12 +8,11 @@ from uuid import UUID
 import typer
 
 from cli import output
-from cli.commands import strategies
+from cli.arguments import AsJson, StrategyArgument, find_strategy
 from cli.commands.close_positions import COLUMNS, ClosingResult, close_positions
-from cli.commands.strategies import AsJson, StrategyArgument
 from cli.context import load_settings, open_store_for
-from cli.status import unattended
 from cli.streams import output_encoding
+from cli.warning_texts import unattended_warnings
 from engine.domain.positions import Position
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import SparkyError
@@ -33,8 +32,8 @@ def pause(which: StrategyArgument, is_to_close: CloseOption = False, as_json: As
     with open_store_for(settings) as store:
         if is_to_close and _close_deleted_strategy(settings, store, which, as_json=as_json):
             return
-        row = strategies.find_strategy(store, which, may_have_ended=is_to_close)
-        if not (is_to_close and row.status == StrategyStatus.TERMINATED):  # which may hold something all the same
+        row = find_strategy(store, which, may_have_ended=is_to_close)
+        if not (is_to_close and row.status == StrategyStatus.TERMINATED):  # an ended strategy may still have positions
             row = store.set_strategy_status(row.id, StrategyStatus.PAUSED)
         if is_to_close:
             _print_closing(
@@ -58,8 +57,9 @@ def delete(
     with open_store_for(settings) as store:
         if is_to_close and _close_deleted_strategy(settings, store, which, as_json=as_json):
             return
-        row = strategies.find_strategy(store, which, may_have_ended=is_to_close)
-    if not yes and row.status != StrategyStatus.TERMINATED:  # outside, since a question must hold no server
+        row = find_strategy(store, which, may_have_ended=is_to_close)
+    # outside of the store, because a question must not keep a database running
+    if not yes and row.status != StrategyStatus.TERMINATED:
         _check_terminal(row)
         typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)
     with open_store_for(settings) as store:
@@ -71,7 +71,7 @@ def delete(
 
 
 def _close_and_end(settings: Settings, store: Store, row: StrategyRow, *, as_json: bool) -> None:
-    """Pauses it first, or it would enter again; ends it when nothing is held any more."""
+    """Pauses the strategy first, because it would enter again; ends it if everything is closed."""
     if row.status != StrategyStatus.TERMINATED:
         row = store.set_strategy_status(row.id, StrategyStatus.PAUSED)
     closing = close_positions(settings, store, None, row.id)
@@ -81,7 +81,7 @@ def _close_and_end(settings: Settings, store: Store, row: StrategyRow, *, as_jso
 
 
 def _close_deleted_strategy(settings: Settings, store: Store, which: str, *, as_json: bool) -> bool:
-    """Closes what the strategy of the id `which` holds, when its row was deleted by hand; False for any other."""
+    """Closes the positions of a strategy id whose row was deleted in the database; False if `which` is not one."""
     try:
         strategy_id = UUID(which.strip())
     except ValueError:
@@ -95,7 +95,7 @@ def _close_deleted_strategy(settings: Settings, store: Store, which: str, *, as_
 
 
 def _print_closing(settings: Settings, row: dict[str, Any], closing: ClosingResult, *, as_json: bool) -> None:
-    """Raises SparkyError, after everything was told, when something is held still. `told` is the strategy's row."""
+    """Prints the result; `row` is the strategy's as JSON data. Then raises SparkyError if anything is still open."""
     sentence = f"{row['name']} is {row['status']}"
     if as_json:
         output.print_json(row | {"closed": closing.closed, "still_open": closing.still_open})
@@ -113,11 +113,11 @@ def _print_held(row: StrategyRow, positions: Sequence[Position], *, as_json: boo
         return
     output.say(f"{row.name} is {row.status}.")
     whose = {"strategy_id": row.id, "strategy_name": row.name, "why": row.status}
-    for warning in unattended.unattended_warnings([each | whose for each in still_open], output_encoding()):
+    for warning in unattended_warnings([each | whose for each in still_open], output_encoding()):
         output.say(warning)
 
 
 def _check_terminal(row: StrategyRow) -> None:
-    """Raises SparkyError where nobody can be asked: a program that waits for an answer would wait for ever."""
+    """Raises SparkyError without a terminal, where a question would never be answered."""
     if not sys.stdin.isatty():
         raise SparkyError(f"Ending {row.name} for good must be confirmed: at a terminal, or with --yes.")

@@ -1,18 +1,25 @@
-"""`sparky strategy …`: create, look at, start, pause and end strategies."""
+"""`sparky strategy …`: create, list, show and start strategies."""
 
 import difflib
 import json
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from cli import output
-from cli.commands import users
-from cli.commands.venue_names import check_venue_exists, credentials_command, has_credentials
-from cli.context import load_settings, open_default_store
+from cli.arguments import (
+    AsJson,
+    StrategyArgument,
+    check_venue_exists,
+    credentials_command,
+    find_strategy,
+    get_or_create_user,
+    has_credentials,
+)
+from cli.context import load_settings, open_store_for
 from cli.output import Column
 from cli.streams import read_stdin
 from engine.domain.decimals import format_plain
@@ -39,16 +46,11 @@ COLUMNS = (
     Column("paused because", "paused_reason", wraps=True),
 )
 
-_MAX_HINTS: Final = 3
-
-AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
-StrategyArgument = Annotated[str, typer.Argument(metavar="STRATEGY", help="Name, id, or the beginning of an id.")]
-
 
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """List all strategies."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         rows = store.list_strategies()
     output.print_rows(
         rows, COLUMNS, as_json=as_json, empty="There are no strategies; `sparky strategy create` makes one."
@@ -58,7 +60,7 @@ def list_all(as_json: AsJson = False) -> None:
 @app.command()
 def show(which: StrategyArgument, as_json: AsJson = False) -> None:
     """Show everything about one strategy; `rules` are the entry rules in force, `costs` what an entry may cost."""
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         row = find_strategy(store, which)
         shown = output.to_json_data(row) | {
             "rules": output.to_json_data(_load_entry_rules(store, row)),
@@ -143,9 +145,9 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         fields["status"] = StrategyStatus.RUNNING
     check_field_names(fields)
     fields.setdefault("exchange", load_settings().exchange)
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         if "user_id" not in fields:
-            fields["user_id"] = users.get_or_create_user(store, user)
+            fields["user_id"] = get_or_create_user(store, user)
         new = NewStrategy.from_input(fields)
         check_budget(new.model, new.daily_llm_budget_usd)
         untested = None if new.is_paper_trading else find_live_trading_obstacle(new.exchange)
@@ -183,8 +185,8 @@ def _load_entry_rules(store: Store, row: StrategyRow) -> EntryRules | None:
 
 
 def _load_cost_limits(store: Store, row: StrategyRow) -> dict[str, str] | None:
-    """The limits of spread and slippage in force; None where they cannot be read, and nothing is entered."""
-    from engine.risk.entry_costs import CostLimits  # the webhook server's rule, which other commands do not need
+    """The limits of spread and slippage in force; None if they cannot be read, so that entries are refused."""
+    from engine.risk.entry_costs import CostLimits  # imported here, because other commands do not need it
 
     try:
         portfolio = store.get_portfolio(row.user_id, row.exchange, row.id, is_paper=row.is_paper_trading)
@@ -202,7 +204,7 @@ def _split_list(text: str) -> list[str]:
 
 
 def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
-    """Raises BadConfiguration for a budget that cannot be kept, since a model that may be asked has no price."""
+    """Raises ConfigurationError for a budget that cannot be kept, because a model that may be used has no price."""
     unpriced = load_settings().model_without_price(model)
     if budget_usd is not None and unpriced is not None:
         raise ConfigurationError(
@@ -211,7 +213,7 @@ def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
 
 
 def _set_status(which: str, status: StrategyStatus, *, as_json: bool) -> None:
-    with open_default_store() as store:
+    with open_store_for(load_settings()) as store:
         row = find_strategy(store, which)
         if status is StrategyStatus.RUNNING:
             check_budget(row.model, row.daily_llm_budget_usd)
@@ -224,33 +226,6 @@ def _print_status(row: StrategyRow, *, as_json: bool) -> None:
         output.print_row(row, as_json=True)
     else:
         output.say(f"{row.name} is {row.status}.")
-
-
-def find_strategy(store: Store, which: str, *, may_have_ended: bool = False) -> StrategyRow:
-    """The one strategy of that id, name, or beginning of an id (6 digits or more). Raises SparkyError.
-
-    A name is that of a living strategy; with `may_have_ended`, where none has it, of an ended one that holds something.
-    """
-    rows = store.list_strategies()
-    wanted = which.strip().lower()
-    alive = [row for row in rows if row.status != StrategyStatus.TERMINATED]
-    found = [row for row in rows if str(row.id) == wanted] or [row for row in alive if row.name == which]
-    if not found and len(wanted) >= 6:
-        found = [row for row in rows if str(row.id).startswith(wanted)]
-    if not found and may_have_ended:
-        found = [row for row in rows if row.name == which and store.list_held_positions(None, row.id)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise SparkyError(f"{len(found)} strategies are called {which}; name one by its id: {_join_ids(found)}.")
-    names = [row.name for row in alive]
-    close = [name for name in names if which and name.startswith(which)] or difflib.get_close_matches(which, names, n=1)
-    hint = f"did you mean {' or '.join(close[:_MAX_HINTS])}?" if close else "`sparky strategy list` shows what exists."
-    raise SparkyError(f"There is no strategy {which}; {hint}")
-
-
-def _join_ids(rows: list[StrategyRow]) -> str:
-    return ", ".join(str(row.id) for row in rows)
 
 
 def read_fields(source: str) -> dict[str, Any]:
@@ -283,8 +258,8 @@ def check_field_names(fields: Mapping[str, Any]) -> None:
 
 
 def find_running(which: str) -> StrategyRow:
-    """The strategy that `which` means, from this directory's database. Raises SparkyError if it is not to run."""
-    with open_default_store() as store:
+    """The strategy that `which` names. Raises SparkyError if its status is not running."""
+    with open_store_for(load_settings()) as store:
         row = find_strategy(store, which)
     if row.status != StrategyStatus.RUNNING:
         raise SparkyError(f"{row.name} is {row.status} and has no process; `sparky strategy start` lets it run.")
@@ -292,6 +267,6 @@ def find_running(which: str) -> StrategyRow:
 
 
 def list_running() -> list[StrategyRow]:
-    """Every strategy that is to run, from this directory's database."""
-    with open_default_store() as store:
+    """Every strategy with status running."""
+    with open_store_for(load_settings()) as store:
         return [row for row in store.list_strategies() if row.status == StrategyStatus.RUNNING]

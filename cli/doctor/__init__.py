@@ -1,1 +1,1 @@
-"""`sparky doctor`: what is well, what is not, and what to do about it."""
+"""`sparky doctor`: checks of the installation, with a remedy for each fault."""

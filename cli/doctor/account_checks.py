@@ -1,4 +1,4 @@
-"""What `sparky doctor` finds of people's accounts at their venues: whether each could trade now."""
+"""Checks of people's accounts at their venues: whether each could trade now."""
 
 import contextlib
 import socket
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from cli.commands.venue_names import credentials_command
+from cli.arguments import credentials_command
 from cli.context import open_store_for
 from cli.doctor.check_result import CheckResult, fault, ok, skip
 from cli.run import process_plan
@@ -27,31 +27,31 @@ CLOCK_NOTE_S: Final = 1.0  # Binance allows no more where this host is ahead
 _CLOCK_REMEDY: Final = "switch time synchronisation on: timedatectl set-ntp true"
 _NOTHING_LIVE: Final = "no live strategy or position is on it"
 
-AccountKey = tuple[UUID, str]  # person and exchange
+AccountKey = tuple[UUID, str]  # user id and venue
 
 
 class UsedAccount(NamedTuple):
-    """An account, its keys (None: there are none, or `unreadable` says why), and the symbols that are live on it."""
+    """An account, its keys (None: there are none, or see `unreadable_reason`), and the symbols that are live on it."""
 
     name: str
     exchange: str
     symbols: frozenset[str]
     keys: Credentials | None
-    store_command: str  # the command
-    margin_modes: Mapping[str, frozenset[str]]  # the modes that its live strategies want, by symbol
+    store_command: str  # stores its keys
+    margin_modes: Mapping[str, frozenset[str]]  # required by its live strategies, by symbol
     held_symbols: frozenset[str]  # symbols in which the books have a live position
     unreadable_reason: str | None = None
 
 
 def accounts(settings: Settings) -> list[CheckResult]:
-    """One line per account, or one per fault of it; something is a fault only where the account is used live."""
+    """One result per account, or one per fault; faults count only for accounts that are used live."""
     if settings.embeds_database and not embedded_postgres.data_dir(settings.sparky_home).exists():
         return []
     used: list[UsedAccount] = []
     with (
         contextlib.suppress(SparkyError),
         open_store_for(settings) as store,
-    ):  # what is wrong with it, its own check says
+    ):  # the check of the database reports the error
         used = _list_used_accounts(store)
     return [check for one in used for check in _check_account(one, settings)]
 
@@ -76,7 +76,7 @@ def _live_symbols(store: Store, held: Mapping[AccountKey, set[str]]) -> dict[Acc
 
 
 def _held_symbols(store: Store) -> dict[AccountKey, set[str]]:
-    """Of live positions."""
+    """Symbols of live positions, by account."""
     held: dict[AccountKey, set[str]] = {}
     for each in store.list_held_positions():
         if not each.is_paper:
@@ -129,7 +129,7 @@ def _is_simulated(exchange: str, settings: Settings) -> bool:
 
 
 def _is_simulator_down(exchange: str, settings: Settings) -> bool:
-    """Whether it is a simulated venue that no Sparky runs now."""
+    """Whether it is the simulated venue, which is not running now."""
     if not _is_simulated(exchange, settings):
         return False
     port = settings.sparky_sim_aster_port
@@ -139,13 +139,13 @@ def _is_simulator_down(exchange: str, settings: Settings) -> bool:
 
 
 def _fetch_account_state(exchange: str, keys: Credentials, settings: Settings) -> tuple[AccountSetup, float | None]:
-    """What the venue tells, and how far its clock is ahead; None where that is not known."""
+    """The account's setup, and how many seconds the venue's clock is ahead (None if unknown)."""
     resolved = process_plan.resolve_endpoints(settings)
     address = resolved.sparky_market_url if exchange == resolved.sparky_market else None
     with contextlib.closing(CcxtVenue(exchange, keys, address, TIMEOUT_S)) as account:
         state = account.fetch_setup()
         if _is_simulated(exchange, settings):
-            return state, None  # its market has a time of its own
+            return state, None  # market time is not real time
         try:
             return state, account.measure_clock_offset_s()
         except SparkyError:

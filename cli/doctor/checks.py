@@ -1,4 +1,4 @@
-"""What `sparky doctor` looks at: each check says what it found and, for a fault, what to do about it."""
+"""All checks of `sparky doctor`, and those of settings, model, venue, webhook server, monitor and ports."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ _WEBHOOK_PORT: Final = "SPARKY_WEBHOOK_PORT"
 
 
 def run_checks(settings: Settings) -> list[CheckResult]:
-    """Every check, in the order in which faults are worth mending. An embedded database is started for the while."""
+    """Runs every check, in the order in which faults should be mended. Starts an embedded database for the time."""
     checks: list[Callable[[Settings], list[CheckResult]]] = [
         home,
         security_checks.service_key,
@@ -54,7 +54,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
 
 
 def _run_check(check: Callable[[Settings], list[CheckResult]], settings: Settings) -> list[CheckResult]:
-    """What one check finds; that it cannot look at something is a finding too, and keeps no other from looking."""
+    """The results of one check; an exception is a result too, so that the other checks run."""
     name = check.__name__.replace("_", " ")
     try:
         return check(settings)
@@ -210,7 +210,7 @@ def _check_port(setting: str, host: str, number: int, ours: running_instance.Own
 
 
 def _describe_cause(error: requests.RequestException) -> str:
-    """The reason without the stack of wrappers that requests puts around it."""
+    """The reason without the exceptions that requests wraps around it."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     inner: Any = error

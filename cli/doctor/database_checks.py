@@ -1,4 +1,4 @@
-"""What `sparky doctor` finds of the database: whether it serves, its schema, its engine, and what it holds."""
+"""Checks of the database: connection, schema, engine lease, and contents."""
 
 from typing import Final
 
@@ -6,8 +6,8 @@ from cli import output
 from cli.context import open_store_for
 from cli.doctor import position_checks, security_checks
 from cli.doctor.check_result import CheckResult, fault, ok, skip
-from cli.status.kill_switch_text import describe_kill_switch
 from cli.streams import output_encoding
+from cli.warning_texts import describe_kill_switch
 from engine.platform.errors import ConfigurationError, SparkyError
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import DatabaseHealth
@@ -24,7 +24,7 @@ READ_ONLY: Final = "25006"
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 CREATE_COMMAND: Final = "create database NAME encoding 'UTF8' template template0"
 
-# By SQLSTATE: what a person does about a database that refuses.
+# Remedies by SQLSTATE.
 ADVICE: Final = {
     READ_ONLY: (
         "name the primary in DATABASE_URL, not a replica; or switch default_transaction_read_only off for the role and "
@@ -59,7 +59,7 @@ def database(settings: Settings) -> list[CheckResult]:
 
 
 def _check_contents(store: Store, settings: Settings) -> list[CheckResult]:
-    """What can be asked of a schema that is current."""
+    """The checks that need a current schema."""
     return [
         *security_checks.check_database_security(store.get_security_report(), settings),
         *_check_kill_switches(store.list_kill_switches()),
@@ -70,7 +70,7 @@ def _check_contents(store: Store, settings: Settings) -> list[CheckResult]:
 
 
 def find_remedy(settings: Settings, error: SparkyError) -> str:
-    """What a person does about a database that failed so."""
+    """The remedy for a database error."""
     state = getattr(error, "state", "")
     if settings.supabase_url is not None:
         return _supabase_remedy(error, state)
@@ -108,12 +108,12 @@ def _check_writable(health: DatabaseHealth, where: str) -> CheckResult:
 
 
 def _unreadable_migrations(health: DatabaseHealth) -> list[CheckResult]:
-    """No fault where the schema is known to be current, and an explanation where it is not."""
+    """No fault, because the schema may still be current; it explains a fault of the migrations."""
     return [skip("record of migrations", f"cannot be read: {reason}") for reason in health.unreadable]
 
 
 def _check_kill_switches(switches: tuple[KillSwitch, ...]) -> list[CheckResult]:
-    """A switch that is on is no fault, but who asks why nothing is traded must see it."""
+    """A switch that is on is no fault, but explains why nothing is traded."""
     return [
         skip("kill switch", describe_kill_switch(output.to_json_data(switch), output_encoding())) for switch in switches
     ]
@@ -126,9 +126,9 @@ def _check_engine(tenure: EngineLeaseHolder | None) -> CheckResult:
 
 
 def _read_migration_status(settings: Settings) -> MigrationStatus | None:
-    """What a database of ours knows beyond names; a Supabase project keeps no checksums, and has others' migrations.
+    """The checksums of the migrations applied; None at Supabase, which keeps none and has migrations of others.
 
-    Also None for a login that may trade and not read the record, as one that owns nothing.
+    Also None for a login that may not read them, such as one that owns nothing.
     """
     if settings.supabase_url is not None:
         return None

@@ -1,4 +1,4 @@
-"""`sparky doctor`: what is well, what is not, and what to do about it."""
+"""Runs and prints the checks of `sparky doctor`."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ _MARKS = {"ok": Text("✓", style="green"), "fault": Text("✗", style="red"), "
 
 
 def doctor(*, as_json: bool) -> int:
-    """Prints every check; returns 1 when one found a fault."""
+    """Prints every check; the exit code: 1 if one found a fault."""
     try:
         checks = run_checks(load_settings())
     except ConfigurationError as error:
@@ -44,6 +44,6 @@ def _print_table(checks: list[CheckResult]) -> None:
 
 
 def _format_cell(check: CheckResult, text: str, style: str = "") -> Text:
-    """One line, but for the faults of the settings, which are told all at once."""
-    words = many_lines if check.name == _SETTINGS else one_line
-    return Text(words(text, output.MAX_SENTENCE), style=style)
+    """One line; several only for the settings, whose faults are reported together."""
+    sanitize = many_lines if check.name == _SETTINGS else one_line
+    return Text(sanitize(text, output.MAX_SENTENCE), style=style)

@@ -1,4 +1,4 @@
-"""What `sparky doctor` says of positions that nobody steers, or that nobody steers now."""
+"""Checks of unattended positions, and of open differences between books and venues."""
 
 import time
 from collections.abc import Iterator
@@ -12,8 +12,10 @@ from cli import output, running_instance
 from cli.doctor.check_result import CheckResult, fault, ok
 from cli.reconcile import adoption_text
 from cli.run import process_plan
-from cli.status import status_model, unattended
+from cli.status import status_model
+from cli.status.status_model import find_unattended
 from cli.streams import output_encoding
+from cli.warning_texts import MAX_NAMED, close_command, unattended_warnings
 from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
 from engine.platform.settings.settings import Settings
@@ -26,7 +28,7 @@ Rows = list[dict[str, Any]]
 
 
 def check_positions(settings: Settings, store: Store) -> CheckResult:
-    """A position that nobody steers is a fault: a person has to close it, or to start what steers it."""
+    """An unattended position is a fault: a person has to close it, or to start its strategy or Sparky."""
     unattended_rows: Rows = output.to_json_data(store.list_unattended_positions())
     monitor, now = running_instance.fetch_monitor_status(settings), time.time()
     strategies = (
@@ -34,13 +36,13 @@ def check_positions(settings: Settings, store: Store) -> CheckResult:
         or []
     )
     is_engine_here = monitor is not None and bool((monitor.get("engine") or {}).get("is_held"))
-    unattended_rows += unattended.find_unattended(strategies, now, is_engine_here=is_engine_here)
+    unattended_rows += find_unattended(strategies, now, is_engine_here=is_engine_here)
     held = _positions_of_running(strategies) if monitor is None and _has_no_running_engine(settings, store) else []
     idle = list(_find_ineffective_stops(output.to_json_data(store.list_held_positions())))
     if not unattended_rows and not held:
         return ok("positions", "; ".join(("a running strategy steers each that is a strategy's", *idle)))
     found, remedies = (
-        unattended.unattended_warnings(unattended_rows, output_encoding()),
+        unattended_warnings(unattended_rows, output_encoding()),
         [_closing_remedy(unattended_rows)] if unattended_rows else [],
     )
     if held:
@@ -49,7 +51,7 @@ def check_positions(settings: Settings, store: Store) -> CheckResult:
 
 
 def _find_ineffective_stops(rows: Rows) -> Iterator[str]:
-    """Stops that a liquidation comes before: a remark, as such a position is protected by its margin alone."""
+    """Notes about stops beyond the liquidation price, which will not be reached before."""
     for row in rows:
         stop, level = (output.to_decimal(row[name]) for name in ("stop_loss_price", "liquidation_price"))
         if stop is not None and level is not None and ((stop <= level) if row["side"] == "LONG" else (stop >= level)):
@@ -62,7 +64,7 @@ def _find_ineffective_stops(rows: Rows) -> Iterator[str]:
 
 
 def check_differences(store: Store) -> CheckResult:
-    """An open difference between books and a venue is a fault: a person has to say what it is."""
+    """An open difference between books and a venue is a fault: a person has to settle it."""
     found: Rows = output.to_json_data(store.list_open_differences())
     if not found:
         return ok("books and venues", "no open difference")
@@ -74,7 +76,7 @@ def check_differences(store: Store) -> CheckResult:
 
 
 def _has_no_running_engine(settings: Settings, store: Store) -> bool:
-    """Whether no engine is at work: none of this home, and none that holds the database's lease."""
+    """Whether no engine runs: none on this home, and none with the database's lease."""
     if running_instance.supervisor_pid(settings) is not None or running_instance.is_lock_hidden(settings):
         return False
     tenure = store.get_engine_lease_holder()
@@ -93,7 +95,7 @@ def _describe_without_engine(settings: Settings, held: Rows) -> str:
 
 
 def _is_webhook_reachable(settings: Settings) -> bool:
-    """Whether a webhook server is there, which watches the stops of paper positions whatever else runs."""
+    """Whether a webhook server answers, because that watches the stops of paper positions."""
     url = process_plan.resolve_endpoints(settings).webhook_url
     try:
         requests.get(urljoin(url or "", "/health"), timeout=WEBHOOK_TIMEOUT_S)
@@ -104,7 +106,7 @@ def _is_webhook_reachable(settings: Settings) -> bool:
 
 def _closing_remedy(rows: Rows) -> str:
     encoding = output_encoding()
-    commands = list(dict.fromkeys(filter(None, (unattended.close_command(row, encoding) for row in rows))))
-    more = "" if len(commands) <= unattended.MAX_NAMED else " (and more)"
-    told = ", ".join(f"`{command}`" for command in commands[: unattended.MAX_NAMED])
+    commands = list(dict.fromkeys(filter(None, (close_command(row, encoding) for row in rows))))
+    more = "" if len(commands) <= MAX_NAMED else " (and more)"
+    told = ", ".join(f"`{command}`" for command in commands[:MAX_NAMED])
     return f"let it run again (`sparky strategy start`), or close it: {told}{more}" if told else "close it by webhook"

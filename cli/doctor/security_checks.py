@@ -1,4 +1,4 @@
-"""The doctor's look at keys and guards: is the right key in its place, and is the database closed to strangers?"""
+"""Checks of keys, of the database's row-level security and of stored secrets."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from engine.store.credentials import SecurityReport
 
 
 def service_key(settings: Settings) -> list[CheckResult]:
-    """Whether SUPABASE_SERVICE_ROLE_KEY is what its name says, as far as the key itself tells."""
+    """Whether SUPABASE_SERVICE_ROLE_KEY is a service-role key, by the key itself."""
     if settings.supabase_service_role_key is None:
         return []
     role = key_role(settings.supabase_service_role_key.get_secret_value())
@@ -23,7 +23,7 @@ def service_key(settings: Settings) -> list[CheckResult]:
 
 
 def key_role(key: str) -> str | None:
-    """The role that a Supabase API key, a JWT or of the newer form, is for; None if it does not say. Not verified."""
+    """The role of a Supabase API key (a JWT or the newer form); None if unknown. Signatures are not verified."""
     if key.startswith(("sb_secret_", "sb_publishable_")):
         return "service_role" if key.startswith("sb_secret_") else "anon"
     try:
@@ -49,7 +49,7 @@ def encryption_key(settings: Settings) -> list[CheckResult]:
 
 
 def check_database_security(report: SecurityReport, settings: Settings) -> list[CheckResult]:
-    """Whether the database is guarded as the migrations leave it, and every secret in it sealed."""
+    """Whether access is restricted as by the migrations, and every stored secret is sealed."""
     return [_check_row_level_security(report), _check_stored_secrets(report.secrets, settings)]
 
 

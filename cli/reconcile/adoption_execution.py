@@ -1,4 +1,4 @@
-"""Looks at the books and at the venue in one symbol of one account, and carries out what adopting books."""
+"""Observes books and venue for one symbol of one account, and executes an adoption plan."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,12 +19,12 @@ from engine.venues.orders import OrderResult
 from engine.venues.venue import LiveVenue
 
 DAY_MS: Final = 86_400_000
-RECORD_DAYS: Final = 7  # of trades that are looked at, or as long as something is held, at most
-MAX_DAYS: Final = 30  # a week is a question to the venue
+RECORD_DAYS: Final = 7  # of trades that are read at least; more if a position is older
+MAX_DAYS: Final = 30  # because each week is one request
 
 
 def open_account(settings: Settings, store: Store, place: AccountSymbol) -> LiveVenue:
-    """The person's account. Raises BadConfiguration for keys that are missing or cannot be opened."""
+    """The person's account. Raises ConfigurationError for keys that are missing or cannot be decrypted."""
     from webhook_server.venue_registry import VenueRegistry
 
     credentials = store.get_venue_credentials(place.user_id, place.exchange)
@@ -38,7 +38,7 @@ def open_account(settings: Settings, store: Store, place: AccountSymbol) -> Live
 
 
 def observe(store: Store, account: LiveVenue, place: AccountSymbol) -> Observation:
-    """Reads the books, then the venue. Raises SparkyError with a sentence when either cannot be read."""
+    """Reads the books, then the venue. Raises SparkyError if either cannot be read."""
     books = store.get_symbol_books(place.user_id, place.exchange, place.symbol)
     for each in books.held:
         if not isinstance(each.side, Side) or not (each.quantity.is_finite() and each.quantity > 0):
@@ -56,11 +56,11 @@ def observe(store: Store, account: LiveVenue, place: AccountSymbol) -> Observati
 
 
 def execute_adoption(store: Store, account: LiveVenue, seen: Observation, plan: AdoptionPlan) -> tuple[str, ...]:
-    """Cancels the protective orders of positions that end, books everything at once, then protects what has another
-    size now; why that failed, where it did.
+    """Cancels the protective orders of positions that end, books everything in one transaction, then replaces the
+    protective orders of positions whose size has changed. Returns an error message for each that failed.
 
-    Safe to be killed anywhere: the orders are found again by their names, and nothing is booked in part. Raises
-    SparkyError when a signal is under way, one of the orders fills meanwhile, or the books are others by now.
+    May be killed at any point: orders are found again by client order id, and booking is atomic. Raises SparkyError if
+    a signal is being executed, one of the orders fills meanwhile, or the books have changed.
     """
     from webhook_server.execution.position_protection import is_unbooked_exit
 
@@ -83,7 +83,7 @@ def execute_adoption(store: Store, account: LiveVenue, seen: Observation, plan: 
 
 
 def _replace_protection(account: LiveVenue, position: Position) -> list[str]:
-    """Why stop or target of a position could not be placed for what it holds now. What has filled is left."""
+    """Replaces the protective orders of a position, but not those that have filled. Returns error messages."""
     from webhook_server.background.protection_watchdog import half_order_id
     from webhook_server.execution.position_protection import build_protection, is_unbooked_exit, split_protection
 
@@ -99,7 +99,7 @@ def _replace_protection(account: LiveVenue, position: Position) -> list[str]:
 
 
 def _add_venue_state(account: LiveVenue, seen: Observation) -> Observation:
-    """What the venue says of the symbol and of the orders that protect its positions."""
+    """Adds lot, last price and filled protective orders; not `is_listed` if the venue does not know the symbol."""
     try:
         lot = account.fetch_instrument(seen.place.symbol).lot
         ticker = account.fetch_ticker(seen.place.symbol)
@@ -116,7 +116,7 @@ def _add_venue_state(account: LiveVenue, seen: Observation) -> Observation:
 
 
 def _find_triggered_exits(account: LiveVenue, seen: Observation) -> tuple[Exit, ...]:
-    """The exits that protective orders have made and the position does not know."""
+    """Exits by protective orders that have not been booked."""
     wanted = [
         (position, reason, name) for position in seen.books.held for reason, name in protective_order_ids(position)
     ]
@@ -146,7 +146,7 @@ def _build_exit(position: NamedPosition, reason: str, name: str, order: OrderRes
 
 
 def _add_foreign_trades(store: Store, account: LiveVenue, seen: Observation) -> Observation:
-    """The account's trades that the books do not know; none of those before what a person has adopted."""
+    """Adds the account's trades that are not booked, without those before the last adoption."""
     place, trouble = seen.place, seen.record_trouble
     trades: tuple[AccountTrade, ...] = ()
     if seen.at_ms is not None:
@@ -167,7 +167,7 @@ def _add_foreign_trades(store: Store, account: LiveVenue, seen: Observation) -> 
 
 
 def _record_start_ms(seen: Observation, now_ms: int) -> int:
-    """From when on trades are asked for."""
+    """The time (ms) from which trades are read."""
     first_ms = seen.books.first_ms or now_ms
     return max(now_ms - MAX_DAYS * DAY_MS, min(first_ms, now_ms - RECORD_DAYS * DAY_MS))
 
@@ -182,7 +182,7 @@ def _find_position(held: Sequence[VenuePosition], place: AccountSymbol) -> Venue
 
 
 def _booking_row(line: Exit | Opening) -> dict[str, Any]:
-    """A line as the database books it; a fee that nothing tells is none."""
+    """A line as the database books it; an unknown fee is 0."""
     if line.price is None:
         raise AssertionError("a line without a price is not booked")
     row: dict[str, Any] = {

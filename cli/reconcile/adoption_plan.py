@@ -1,4 +1,4 @@
-"""What adopting a venue's state books, planned from what books and venue hold. Pure."""
+"""Plans which bookings bring the books to a venue's state. Pure."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -31,9 +31,9 @@ class AccountSymbol(Frozen):
 
 
 class AdoptionOptions(Frozen):
-    """What a person says of the plan; `strategy_id` is that of the strategy that takes what is opened.
+    """Options of the command; `strategy_id` is the strategy of a position that is opened.
 
-    `named` are the options that name the account and `given` the others, as they were given. `takes_note` books also
+    `named` are the options that name the account and `given` the others, as command-line words. `takes_note` also books
     what was noted as held outside Sparky.
     """
 
@@ -47,11 +47,11 @@ class AdoptionOptions(Frozen):
 
 
 class Observation(Frozen):
-    """Books and venue as they were looked at, the books first.
+    """Books and venue at one time, the books read first.
 
-    `foreign` are the account's trades that the books do not know, oldest first; `record_trouble` says why there are
-    none to see. `fired` are exits that protective orders made unseen. `is_listed` is False where the venue does not
-    know the symbol any more.
+    `foreign` are the account's trades that are not booked, oldest first; `record_trouble` says why they cannot be read.
+    `fired` are exits by protective orders that are not booked. `is_listed` is False if the venue has delisted the
+    symbol.
     """
 
     place: AccountSymbol
@@ -76,12 +76,12 @@ class Observation(Frozen):
 
     @property
     def difference(self) -> Decimal:
-        """What the venue holds beyond the books, without what the person holds outside Sparky."""
+        """The venue's net quantity beyond the books, without what the person holds outside Sparky."""
         return self.venue_net - self.books.outside - self.books_net
 
     @property
     def unbooked_net(self) -> Decimal:
-        """What the venue holds beyond the books, which a note would say is held outside Sparky."""
+        """The venue's net quantity beyond the books, which --outside would note as held outside Sparky."""
         return self.venue_net - self.books_net
 
     @property
@@ -90,14 +90,14 @@ class Observation(Frozen):
 
     @property
     def is_unknown(self) -> bool:
-        """Whether neither the venue nor the books know anything of the symbol."""
+        """Whether neither the venue nor the books know the symbol."""
         books = self.books
         is_empty = not books.held and books.outside == 0 and books.difference is None
         return not self.is_listed and self.venue_net == 0 and is_empty
 
     @property
     def record_mark(self) -> dict[str, int | None]:
-        """Up to where the account's record was looked at."""
+        """The last trade and the time (ms) up to which the account's record was read."""
         return {"last_trade_id": self.last_trade_id, "at_ms": self.at_ms}
 
     @property
@@ -111,9 +111,9 @@ class Observation(Frozen):
 
 
 class AdoptionPlan(Frozen):
-    """What adopting books, and the protective orders (client ids) that are cancelled at the venue before.
+    """The bookings, and the protective orders (client order ids) that are cancelled at the venue before.
 
-    `noted` is held outside Sparky as the books have it, and `outside` what stays of it.
+    `noted` is the quantity noted as held outside Sparky before, `outside` after the adoption.
     """
 
     exits: tuple[Exit, ...] = ()
@@ -136,7 +136,7 @@ class AdoptionPlan(Frozen):
 
 
 def plan_adoption(seen: Observation, options: AdoptionOptions) -> AdoptionPlan:
-    """What adopting the venue's state books. Pure."""
+    """The plan that brings the books of `seen` to the venue's state."""
     held = _apply_exits(seen.books.held, seen.fired)
     noted = seen.books.outside
     outside = ZERO if options.takes_note else adoption.note_beside(sum_net_quantity(held), seen.venue_net, noted)
@@ -174,7 +174,7 @@ def plan_adoption(seen: Observation, options: AdoptionOptions) -> AdoptionPlan:
 
 
 def _apply_exits(held: Sequence[NamedPosition], fired: Sequence[Exit]) -> list[NamedPosition]:
-    """What is held once the exits in `fired` are booked."""
+    """The positions that are left when the exits in `fired` are booked."""
     gone = {each.position.id: each.quantity for each in fired}
     left = [each.model_copy(update={"quantity": each.quantity - gone.get(each.id, ZERO)}) for each in held]
     return [each for each in left if each.quantity > 0]
@@ -183,7 +183,7 @@ def _apply_exits(held: Sequence[NamedPosition], fired: Sequence[Exit]) -> list[N
 def _choose_pricing(
     record: Pricing | None, price: Decimal | None, source: Source, at_ms: int | None, options: AdoptionOptions
 ) -> Pricing | None:
-    """A person's word, else the record, else the venue's `price`; None where none of them tells one."""
+    """The price in `options`, else that of the record, else the venue's `price`; None without any of them."""
     if options.price is not None:
         base = record or Pricing(source=Source.GIVEN, price=options.price, at_ms=at_ms)
         return base.model_copy(update={"source": Source.GIVEN, "price": options.price})
@@ -197,7 +197,7 @@ def _pricing_fields(pricing: Pricing | None) -> dict[str, Any]:
 
 
 def _orders_to_cancel(seen: Observation, exits: Sequence[Exit]) -> tuple[str, ...]:
-    """The protective orders of positions that end, but for those that have filled."""
+    """The protective orders of positions that end, without those that have filled."""
     filled = {each.client_order_id for each in seen.fired}
     left = {each.id for each in _apply_exits(seen.books.held, _merge_exits(exits))}
     names = [name for each in seen.books.held if each.id not in left for _, name in protective_order_ids(each)]
@@ -205,7 +205,7 @@ def _orders_to_cancel(seen: Observation, exits: Sequence[Exit]) -> tuple[str, ..
 
 
 def _merge_exits(exits: Sequence[Exit]) -> list[Exit]:
-    """One exit for each position, of all that ends of it."""
+    """One exit for each position, with the sum of the quantities."""
     whole: dict[UUID, Exit] = {}
     for each in exits:
         before = whole.get(each.position.id)

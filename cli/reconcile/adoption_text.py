@@ -1,4 +1,4 @@
-"""What people are told of a difference between books and venue, and of what adopting books, line by line. Pure."""
+"""Texts about differences between books and venue, and about adoption plans. Pure."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from cli.commands.strategy_names import is_typable
 from cli.output import format_average, format_utc, to_json_data
 from cli.reconcile.adoption_plan import AccountSymbol, AdoptionOptions, AdoptionPlan, Observation, protective_order_ids
-from cli.status.unattended import format_decimal
+from cli.warning_texts import format_decimal, is_typable
 from engine.admin.adoption import Exit, Opening, Source
 from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
@@ -30,7 +29,7 @@ _SOURCES: Final = {
 
 
 def reconcile_command(row: dict[str, Any], rows: Iterable[dict[str, Any]], encoding: str = UTF8) -> str:
-    """The command that looks at the difference `row`, as short as it is clear among `rows`."""
+    """The command that shows the difference `row`; it names account and venue if `rows` has others of the symbol."""
     same = [each for each in rows if each["symbol"] == row["symbol"]]
     words = ["sparky", "reconcile", shlex.quote(str(row["symbol"]))]
     if len({each["user_id"] for each in same}) > 1:
@@ -71,8 +70,8 @@ def describe_difference(row: dict[str, Any], rows: Sequence[dict[str, Any]], enc
 
 
 def difference_row(difference: OpenDifference) -> dict[str, Any]:
-    """JSON data of an open difference: `venue_net` is all that the venue holds, `difference` what of it is neither in
-    the books nor noted."""
+    """JSON data of an open difference: `venue_net` is the venue's whole net quantity, `difference` the part that is
+    neither booked nor noted."""
     return {
         **to_json_data(difference),
         "venue_net": format_plain(difference.at_venue + difference.outside),
@@ -88,7 +87,7 @@ def describe_note(row: OutsideHolding) -> str:
 
 
 def describe_observation(seen: Observation) -> list[str]:
-    """What books and venue hold now, and the trades that the books do not know."""
+    """Lines about what books and venue hold now, and about trades that are not booked."""
     held = ", ".join(_format_position(each.model_dump()) for each in seen.books.held) or "nothing"
     at = "" if seen.position is None else f" at an entry price of {format_average(seen.position.entry_price)}"
     lines = [
@@ -106,7 +105,7 @@ def describe_observation(seen: Observation) -> list[str]:
 
 
 def describe_plan(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions) -> list[str]:
-    """What adopting would do, line by line, in the order in which it does it."""
+    """Lines about the steps of the plan, in their order."""
     if plan.is_empty:
         return []
     orders = {
@@ -151,7 +150,7 @@ def suggest_commands(seen: Observation, plan: AdoptionPlan, options: AdoptionOpt
 
 
 def suggest_note_commands(seen: Observation, options: AdoptionOptions) -> list[str]:
-    """What a person can do about a note where books and venue agree."""
+    """The command that books a note, where books and venue agree."""
     if seen.books.outside == 0:
         return []
     base = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named])
@@ -169,7 +168,7 @@ def outside_refusal(seen: Observation, options: AdoptionOptions) -> str:
 
 
 def observation_json(seen: Observation, plan: AdoptionPlan) -> dict[str, Any]:
-    """The same facts as data."""
+    """Observation and plan as JSON data."""
     position = seen.position
     return {
         **seen.place.model_dump(mode="json"),
@@ -212,7 +211,7 @@ def _format_strategy(name: object, strategy_id: object) -> str:
 
 
 def _format_owner(name: object, strategy_id: object) -> str:
-    """Who holds it, in a sentence."""
+    """The owner of a position, within a sentence."""
     if strategy_id is None:
         return "the person (no strategy)"
     return f"strategy {_format_strategy(name, None)}" if name else f"strategy {strategy_id}"
@@ -277,7 +276,7 @@ def _format_fee(fee_usd: Decimal | None) -> str:
 
 
 def _venue_net(row: dict[str, Any]) -> Decimal:
-    """All that the venue holds, what is noted as held outside Sparky too."""
+    """The venue's whole net quantity, including what is noted as held outside Sparky."""
     return Decimal(str(row["at_venue"])) + Decimal(str(row["outside"]))
 
 
@@ -286,7 +285,7 @@ def _format_outside(row: dict[str, Any]) -> str:
 
 
 def _format_price(value: object) -> str:
-    """To 15 digits, as an average has more of them; what is no number is told as it is."""
+    """To 15 digits, because averages have more; text that is not a number unchanged."""
     try:
         return format_average(Decimal(str(value)))
     except InvalidOperation:

@@ -1,15 +1,14 @@
-"""`sparky reconcile`: what books and venue differ in, and how a person settles it."""
+"""`sparky reconcile`: lists differences between books and venues, and settles one."""
 
 import contextlib
 import sys
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
 from cli import output
-from cli.commands.strategies import AsJson, find_strategy
+from cli.arguments import AsJson, find_strategy, find_user
 from cli.context import load_settings, open_store_for
 from cli.reconcile import adoption_execution
 from cli.reconcile.adoption_plan import AccountSymbol, AdoptionOptions, AdoptionPlan, Observation, plan_adoption
@@ -20,11 +19,11 @@ from cli.reconcile.adoption_text import (
     describe_plan,
     difference_row,
     format_place,
+    observation_json,
     outside_refusal,
     suggest_commands,
     suggest_note_commands,
 )
-from cli.reconcile.adoption_text import observation_json as seen_as_json
 from cli.streams import output_encoding
 from engine.platform.errors import SparkyError
 from engine.platform.settings.settings import Settings
@@ -126,7 +125,7 @@ def _is_settled(seen: Observation, plan: AdoptionPlan) -> bool:
 
 def _list_differences(email: str | None, exchange: str | None, *, as_json: bool) -> None:
     with open_store_for(load_settings()) as store:
-        user_id = None if email is None else _resolve_user(store, email)
+        user_id = None if email is None else find_user(store, email)
 
         def is_meant(row: OpenDifference | OutsideHolding) -> bool:
             return user_id in {None, row.user_id} and (exchange is None or row.exchange == exchange.strip().lower())
@@ -147,7 +146,7 @@ def _list_differences(email: str | None, exchange: str | None, *, as_json: bool)
 
 def _print_plan(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(seen_as_json(seen, plan))
+        output.print_json(observation_json(seen, plan))
         return
     ways = suggest_note_commands(seen, options) if _is_settled(seen, plan) else suggest_commands(seen, plan, options)
     output.say_indented([*describe_observation(seen), *describe_plan(seen, plan, options), *ways])
@@ -162,7 +161,7 @@ def _check_prices(seen: Observation, plan: AdoptionPlan) -> None:
 
 
 def _confirm(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, outside: bool) -> None:
-    """Asks outside of any connection. Raises SparkyError where nobody can be asked."""
+    """Asks for confirmation, outside of the store. Raises SparkyError without a terminal."""
     if not sys.stdin.isatty():
         raise SparkyError(f"Settling {format_place(seen.place)} must be confirmed: at a terminal, or with --yes.")
     output.say_indented(
@@ -173,8 +172,8 @@ def _confirm(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions, *,
 
 
 def _settle(settings: Settings, confirmed: Observation, options: AdoptionOptions, *, outside: bool) -> tuple[str, ...]:
-    """Looks again, since a person may have taken long to answer, and does what was confirmed; what of the protection
-    could not be placed anew."""
+    """Observes again, because the answer may have taken long, and executes what was confirmed. Returns an error message
+    for each protective order that could not be placed again. Raises SparkyError if anything has changed."""
     place = confirmed.place
     with open_store_for(settings) as store:
         account = adoption_execution.open_account(settings, store, place)
@@ -193,7 +192,7 @@ def _settle(settings: Settings, confirmed: Observation, options: AdoptionOptions
 def _print_result(seen: Observation, plan: AdoptionPlan, *, outside: bool, as_json: bool) -> None:
     done = "noted outside" if outside else "adopted"
     if as_json:
-        output.print_json(seen_as_json(seen, plan) | {"settled": done})
+        output.print_json(observation_json(seen, plan) | {"settled": done})
     elif outside:
         output.say(
             f"{seen.unbooked_net:f} of {format_place(seen.place)} is noted as held outside Sparky; nothing was booked."
@@ -212,8 +211,8 @@ def _print_result(seen: Observation, plan: AdoptionPlan, *, outside: bool, as_js
 
 
 def _find_account(store: Store, symbol: str, email: str | None, exchange: str | None) -> AccountSymbol:
-    """The one account that is meant. Raises SparkyError that says what to name."""
-    user_id = None if email is None else _resolve_user(store, email)
+    """The one account that the options name. Raises SparkyError if there are several or none."""
+    user_id = None if email is None else find_user(store, email)
     venue = None if exchange is None else exchange.strip().lower()
     names = _candidate_symbols(symbol)
     for name in names:
@@ -242,7 +241,7 @@ def _find_account(store: Store, symbol: str, email: str | None, exchange: str | 
 
 
 def _candidate_symbols(symbol: str) -> tuple[str, ...]:
-    """What `symbol` may be in the books: as it was written, and as webhooks understand it."""
+    """The forms in which the books may have `symbol`: as given, and normalised as webhooks do."""
     written = symbol.strip()
     with contextlib.suppress(ValueError):
         return tuple(dict.fromkeys((written, written.upper(), normalize_symbol(written))))
@@ -250,22 +249,11 @@ def _candidate_symbols(symbol: str) -> tuple[str, ...]:
 
 
 def _venue_symbol(symbol: str) -> str:
-    """What a venue calls it. Raises SparkyError for what is no symbol."""
+    """The normalised symbol. Raises SparkyError if it is not a symbol."""
     try:
         return normalize_symbol(symbol)
     except ValueError as error:
         raise SparkyError(f"{symbol.strip()} {error}.") from None
-
-
-def _resolve_user(store: Store, email: str) -> UUID:
-    """By e-mail address, or by id for one whose address cannot be typed."""
-    user_id = store.find_user(email.strip())
-    if user_id is not None:
-        return user_id
-    try:
-        return UUID(email.strip())
-    except ValueError:
-        raise SparkyError(f"There is no person {email}.") from None
 
 
 def _apply_strategy(

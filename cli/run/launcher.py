@@ -50,7 +50,7 @@ RELEASE_TIMEOUT_S: Final = 2.0
 def up(
     read_settings: SettingsReader, *, has_demo: bool, is_standby: bool = False, has_custom_home: bool = False
 ) -> int:
-    """Runs everything on this host until told to stop; returns the exit code. Raises BadConfiguration.
+    """Runs everything on this host until told to stop; returns the exit code. Raises ConfigurationError.
 
     `read_settings` is called now and at each SIGHUP. `is_standby`: wait while another engine runs on the database.
     `has_custom_home`: other commands need SPARKY_HOME to find this instance, so the hint names it.
@@ -70,7 +70,7 @@ def up(
 
 
 def supervise(read_settings: SettingsReader, *, is_standby: bool = False) -> int:
-    """Runs the engine alone until told to stop; returns the exit code. Raises BadConfiguration. The rest as in `up`.
+    """Runs the engine alone until told to stop; returns the exit code. Raises ConfigurationError. The rest as in `up`.
 
     The database may come later.
     """
@@ -134,7 +134,7 @@ def first_error_line(words: str) -> str:
 
 
 def serve(settings: Settings) -> int:
-    """Runs the webhook server in this process until told to stop; returns the exit code. Raises BadConfiguration."""
+    """Runs the webhook server in this process until told to stop; returns the exit code. Raises ConfigurationError."""
     from webhook_server.service import make
 
     resolved = process_plan.resolve_endpoints(settings)
@@ -188,7 +188,7 @@ def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
 
 
 def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -> None:
-    """Raises BadConfiguration when another Sparky holds the home, or anybody a port that we shall need."""
+    """Raises ConfigurationError when another Sparky holds the home, or anybody a port that we shall need."""
     pid = running_instance.supervisor_pid(settings)
     if pid is not None:
         raise AnotherEngineRuns(
@@ -203,7 +203,7 @@ def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple
 
 
 def _check_candles(settings: Settings) -> None:
-    """Raises BadConfiguration, naming the line, before anything has started."""
+    """Raises ConfigurationError, naming the line, before anything has started."""
     from simulator.market.candle_file import read_candles, symbol_from_name
 
     if settings.sparky_candles is not None:
@@ -214,7 +214,7 @@ def _check_candles(settings: Settings) -> None:
 def _check_database(settings: Settings) -> None:
     """Raises UpstreamUnavailable, before anything has started, when the named database does not answer.
 
-    Raises BadConfiguration when a Supabase project refuses the key or has not our schema: no child can mend that.
+    Raises ConfigurationError when a Supabase project refuses the key or has not our schema: no child can mend that.
     """
     if settings.supabase_url is not None:
         with open_store(settings, keep=False) as store:

@@ -33,7 +33,7 @@ class PrepareActor(Actor):
         self._is_waiting = False
 
     def tick(self, now: float) -> float:
-        """Tries it once. Raises BadConfiguration when the database cannot be made ready."""
+        """Tries it once. Raises ConfigurationError when the database cannot be made ready."""
         try:
             self._prepare()
         except UpstreamUnavailable as error:

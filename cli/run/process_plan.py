@@ -51,7 +51,7 @@ DUMMY_API_KEY: Final = SecretStr(
 def resolve_endpoints(settings: Settings) -> Settings:
     """`settings` with every address and the database filled in, so that no child asks whether it meets a simulator.
 
-    Raises BadConfiguration for settings that contradict each other.
+    Raises ConfigurationError for settings that contradict each other.
     """
     if settings.sparky_market_url is not None and settings.sparky_market is None:
         raise ConfigurationError("SPARKY_MARKET_URL needs SPARKY_MARKET, the venue that it speaks for, such as aster.")
@@ -103,7 +103,7 @@ def build_full_children(settings: Settings, engine: EngineRun, *, has_demo: bool
 def build_engine_children(settings: Settings, engine: EngineRun) -> list[ChildSpec]:
     """The fixed children of `sparky supervise`: the engine alone; the database and the webhook server are other units.
 
-    Raises BadConfiguration when a service it would need is only simulated.
+    Raises ConfigurationError when a service it would need is only simulated.
     """
     if settings.simulates_groq:
         raise ConfigurationError(

@@ -11,8 +11,9 @@ from rich.live import Live
 from rich.text import Text
 
 from cli import output, running_instance
-from cli.context import load_settings, open_store_for
-from cli.status import status_model, unattended
+from cli.context import open_store_for
+from cli.status import status_model
+from cli.status.status_model import find_unattended
 from cli.status.status_table import render_status
 from cli.streams import output_encoding
 from engine.platform.errors import SparkyError, UpstreamUnavailable
@@ -26,7 +27,7 @@ Rows = list[dict[str, Any]]
 
 
 def status(settings: Settings, *, as_json: bool, once: bool) -> int:
-    """Shows how everything is; refreshes until Ctrl-C on a terminal with a cursor. Returns 1 when nothing runs."""
+    """Shows the status; on a terminal with a cursor refreshes it until Ctrl-C. The exit code: 1 if nothing runs."""
     if as_json or once or not sys.stdout.isatty() or output.make_console().is_dumb_terminal:
         return _show_once(settings, as_json=as_json)
     return _show_live(settings)
@@ -48,7 +49,7 @@ def _show_live(settings: Settings) -> int:
     first = collect_status(settings)
     if not first["running"]:
         return _show_once(settings, as_json=False)
-    screen, encoding = output.make_console(), output_encoding()  # while `Live` runs, its own stream stands in the way
+    screen, encoding = output.make_console(), output_encoding()  # before `Live` replaces the stream
     with Live(_render_to_fit(screen, first, encoding), console=screen, auto_refresh=False) as live:
         try:
             while True:
@@ -69,9 +70,9 @@ def _render_to_fit(screen: Console, view: dict[str, Any], encoding: str) -> Any:
 
 
 def collect_status(settings: Settings) -> dict[str, Any]:
-    """What the monitor and the database say now; None is what the one that knows it does not say.
+    """The status as JSON data (see `build_status`); None for what could not be read.
 
-    `database` is ``ok`` or says why something could not be read there.
+    `database` is ``ok`` or the reason why something could not be read.
     """
     monitor = running_instance.fetch_monitor_status(settings)
     books = _read_database(settings)
@@ -91,14 +92,14 @@ def collect_status(settings: Settings) -> dict[str, Any]:
 
 
 def _collect_unattended(found: Rows | None, view: dict[str, Any], now: float) -> Rows | None:
-    """None where it is not known; what strategies with a process hold is told as far as it is."""
+    """None if nothing is known; without the database only positions of strategies with a process."""
     is_engine_here = bool((view["engine"] or {}).get("is_held"))
-    unsteered = unattended.find_unattended(view["strategies"] or (), now, is_engine_here=is_engine_here)
+    unsteered = find_unattended(view["strategies"] or (), now, is_engine_here=is_engine_here)
     return unsteered or None if found is None else found + unsteered
 
 
 class _DatabaseReadings(NamedTuple):
-    """What the database knows; None for a reading that failed, of which `trouble` tells the reason."""
+    """The rows read from the database; None for a query that failed, for the reason in `error`."""
 
     rows: Rows | None
     switches: Rows | None
@@ -109,7 +110,7 @@ class _DatabaseReadings(NamedTuple):
 
 
 def _read_database(settings: Settings) -> _DatabaseReadings:
-    """Each reading by itself: one that fails takes no other with it, unless the database is away."""
+    """Runs each query separately, so that one may fail; stops if the database is not available."""
     outages: list[str] = []
     try:
         with open_store_for(settings, may_start=False, timeout_s=DATABASE_TIMEOUT_S) as store:
@@ -131,7 +132,7 @@ def _read_database(settings: Settings) -> _DatabaseReadings:
 def _read_one(
     reading: Callable[[], Sequence[BaseModel] | BaseModel | None], outages: list[str]
 ) -> tuple[Any, str | None]:
-    """`away` gets the reason why the database is away, and then nothing more is asked there."""
+    """The rows, or the reason of a failure. Does not query after an outage, the reason of which is in `outages`."""
     if outages:
         return None, outages[0]
     try:
@@ -152,7 +153,7 @@ def not_running_message(settings: Settings, view: dict[str, Any]) -> str:
         return f"Sparky runs as process {pid}, but its monitor does not answer at {url}."
     if running_instance.is_lock_hidden(settings):
         return f"Whether Sparky runs on {settings.sparky_home} cannot be seen by this user: Permission denied."
-    # An embedded database stops with Sparky: that it does not run either is no news.
+    # Not for an embedded database, because that stops with Sparky.
     is_news = view["database"] != "ok" and not settings.embeds_database
     known = f" The database says: {view['database']}" if is_news else ""
     if status_model.is_engine_elsewhere(view):
@@ -164,7 +165,3 @@ def not_running_message(settings: Settings, view: dict[str, Any]) -> str:
     return (
         f"Sparky is not running on {settings.sparky_home}; {running_instance.start_hint(settings)}.{unsteered}{known}"
     )
-
-
-def run_status(*, as_json: bool, once: bool) -> int:
-    return status(load_settings(), as_json=as_json, once=once)

@@ -1,9 +1,10 @@
-"""One view of everything: what the monitor sees of the processes joined with what the database knows of the money.
+"""One view of processes and books: the monitor's status joined with rows of the database.
 
-Pure: both sides are passed in, either may be missing. What only the missing side knows is None: never 0, never empty.
+Pure: both sides are passed in, and either may be missing. What only the missing side knows is None: never 0 or empty.
 """
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +12,7 @@ STRATEGY_PREFIX: Final = "strategy-"
 UNKNOWN: Final = "unknown"
 NOT_STARTED: Final = "not started"
 ELSEWHERE: Final = "elsewhere"  # another engine runs on the database, and its processes are not seen from here
+MAX_BREAKER_OPEN_S: Final = 600.0  # a breaker that is open for less is probed soon
 _MAX_DIGITS: Final = 15  # before the point
 _MONEY_FIELDS: Final = ("realized_pnl_usd", "unrealized_pnl_usd", "equity_usd", "llm_cost_today_usd")
 _COUNTERS: Final = ("cycles", "decisions", "faults", "llm_requests", "llm_tokens", "signals", "llm_cost_usd")
@@ -19,7 +21,7 @@ Rows = list[dict[str, Any]] | None
 
 
 class UnreachableSupervisor(NamedTuple):
-    """What is known of the supervisor where no monitor answers: its pid, and whether it may run at all."""
+    """What is known of the supervisor if no monitor answers: its pid, and whether it may be running."""
 
     pid: int | None = None
     may_run: bool = False
@@ -32,10 +34,10 @@ def build_status(
     unreachable: UnreachableSupervisor = UnreachableSupervisor(),  # noqa: B008 - frozen
     tenure: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`monitor` is its /status or None, `rows` those of `strategy_overview` or None where they could not be read.
+    """`monitor` is the monitor's /status or None, `rows` the rows of `strategy_overview` or None if not readable.
 
-    `now` is Unix seconds; ages are seconds. `silent` counts where `monitor` is None: nobody knows then what runs.
-    `tenure` is the database's `EngineLeaseHolder` as JSON, None where there is none or it is not known.
+    `now` is Unix seconds; ages are seconds. `unreachable` is used if `monitor` is None. `tenure` is the database's
+    `EngineLeaseHolder` as JSON, None if there is none or it is not known.
     """
     seen = monitor or {}
     children = seen.get("children")
@@ -81,7 +83,7 @@ def _state_without_process(seen: dict[str, Any], tenure: dict[str, Any] | None, 
 
 
 def _build_strategies(seen: dict[str, Any], rows: Rows, now: float, without_process: str) -> Rows:
-    """None where it is not known which there are: the database alone knows those without a process."""
+    """None without the database and without processes, because then it is not known which strategies exist."""
     children = {child["name"]: child for child in seen.get("children") or []}
     cycles = seen.get("strategies") or {}
     known = {str(row["id"]): row for row in rows or []}
@@ -103,7 +105,7 @@ def build_strategy(
     now: float,
     without_process: str = NOT_STARTED,
 ) -> dict[str, Any]:
-    """One strategy: its process, its last cycle, its books."""
+    """The row of one strategy: its process, its last cycle, its books."""
     child, cycle, row = child or {}, cycle or {}, row or {}
     return {
         "id": key,
@@ -162,7 +164,7 @@ def _cost_per_decision(cost_usd: str | None, decisions: int | None) -> str | Non
 
 
 def _parse_amount(value_text: object) -> Decimal | None:
-    """None for what is no amount of money: null, NaN, infinite, or of more digits than are counted with."""
+    """None for null, NaN, infinities and amounts with more than `_MAX_DIGITS` digits before the point."""
     if value_text is None:
         return None
     value = Decimal(str(value_text))
@@ -172,7 +174,7 @@ def _parse_amount(value_text: object) -> Decimal | None:
 def strategy_state(
     child: dict[str, Any], cycle: dict[str, Any], row: dict[str, Any], without_process: str = NOT_STARTED
 ) -> str:
-    """How a strategy is: its process's state; its row's, or `without_process` if it should run, when it has none."""
+    """The state of its process or, without one, its status; `without_process` if it should run."""
     if child:
         is_open = child["state"] == "running" and cycle.get("breaker") in ("open", "half_open")
         return f"breaker {cycle['breaker'].replace('_', ' ')}" if is_open else str(child["state"])
@@ -187,15 +189,15 @@ def _seconds_until(next_tick_at: float | None, now: float) -> float | None:
 
 
 def _build_recorded_decision(decision: dict[str, Any] | None, now: float) -> dict[str, Any] | None:
-    """The database's last decision in the monitor's terms, for a strategy that the monitor has not heard of since."""
+    """The last decision from the database, in the form of the monitor's, which has none since its start."""
     if decision is None:
         return None
-    said = {name: decision[name] for name in ("action", "symbol", "confidence")}
+    fields = {name: decision[name] for name in ("action", "symbol", "confidence")}
     try:
         at = datetime.fromisoformat(decision["at"]).timestamp()
-    except (ValueError, OverflowError):  # a moment that Python lacks
-        return said | {"at": None, "age_s": None}
-    return said | {"at": at, "age_s": round(now - at, 3)}
+    except (ValueError, OverflowError):  # a time outside Python's range
+        return fields | {"at": None, "age_s": None}
+    return fields | {"at": at, "age_s": round(now - at, 3)}
 
 
 def _count_restarts(children: list[dict[str, Any]] | None) -> int | None:
@@ -213,3 +215,29 @@ def _sum_field(rows: Rows, field: str) -> str | None:
     if amounts is None or None in amounts:
         return None
     return str(sum((amount for amount in amounts if amount is not None), Decimal(0)))
+
+
+def find_unattended(strategies: Sequence[dict[str, Any]], now: float, *, is_engine_here: bool) -> list[dict[str, Any]]:
+    """Open positions of strategies that are parked or have their breaker open, from the rows of `build_status`.
+
+    `now` is Unix seconds. Empty unless this home's engine holds the lease, because strategies without a process here
+    may run in another engine. Strategies without a process are left out, because they may just have been started.
+    """
+    found = []
+    for row in strategies if is_engine_here else ():
+        why = _find_trouble(row, now)
+        since = row.get("breaker_since") if why == "breaker open" else None
+        lasting_s = None if since is None else round(now - since, 3)
+        at = None if since is None else datetime.fromtimestamp(since, UTC).isoformat()
+        of_whom = {"strategy_id": row["id"], "strategy_name": row["name"], "why": why, "since": at}
+        found += [each | of_whom | {"lasting_s": lasting_s} for each in row["positions"] or () if why is not None]
+    return found
+
+
+def _find_trouble(row: dict[str, Any], now: float) -> str | None:
+    if row["status"] != "running":
+        return None
+    if row["state"] == "parked":
+        return "parked"
+    since = row.get("breaker_since")
+    return "breaker open" if since is not None and now - since >= MAX_BREAKER_OPEN_S else None

@@ -1,4 +1,4 @@
-"""The picture that `sparky status` draws: as much as the terminal holds, what is in trouble first. Pure."""
+"""The table of `sparky status`: as much as the terminal holds, strategies with faults first. Pure."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -12,8 +12,7 @@ from rich.text import Text
 from cli import output
 from cli.column_widths import truncate
 from cli.reconcile import adoption_text
-from cli.status import unattended
-from cli.status.kill_switch_text import describe_kill_switch
+from cli.warning_texts import describe_kill_switch, unattended_warnings
 from engine.domain import decimals
 from engine.domain.provider_messages import not_served
 from engine.platform.plain_text import one_line, safe
@@ -33,7 +32,7 @@ _MAX_VALUE_LENGTH: Final = 500
 
 
 class _Column(NamedTuple):
-    """`goes` says in which order columns are left out of a narrow terminal, 0 for never."""
+    """On a narrow terminal columns are left out in the order of `drop_order`; 0: never."""
 
     header: str
     cell: Callable[[dict[str, Any]], str]
@@ -45,7 +44,7 @@ class _Column(NamedTuple):
         return max(cell_len(self.header), max((cell_len(self.cell(row)) for row in rows), default=0))
 
     def width(self, rows: Sequence[dict[str, Any]]) -> int:
-        """What it needs, or the least that it can be wrapped into."""
+        """The width that it needs, or can be wrapped into."""
         widest = self.widest_cell(rows)
         return widest if self.min_width is None else min(widest, self.min_width)
 
@@ -53,18 +52,18 @@ class _Column(NamedTuple):
 def render_status(
     view: dict[str, Any], width: int = output.NON_TERMINAL_WIDTH, height: int | None = None, encoding: str = UTF8
 ) -> RenderableType:
-    """Shared processes, strategies and footer in `width` columns, as a stream of that `encoding` shows them.
+    """Shared processes, strategies and footer, `width` cells wide, as a stream of that `encoding` can show them.
 
-    When `height` is said it is that many lines at most: long cells are cut, shared processes told in one line, and
-    strategies that run well left out.
+    With `height` that many lines at most: long cells are cut, shared processes summarised in one line, and strategies
+    without faults left out.
     """
-    # Which need the names themselves.
+    # Before names are escaped, because the commands in these texts need the names as they are.
     switches = (
         None
         if view["kill_switches"] is None
         else [describe_kill_switch(each, encoding) for each in view["kill_switches"]]
     )
-    unsteered = unattended.unattended_warnings(view.get("unattended") or (), encoding)
+    unsteered = unattended_warnings(view.get("unattended") or (), encoding)
     differences = adoption_text.difference_warnings(view.get("differences") or (), encoding)
     view = safe(replace_unshowable(view, encoding), longest=_MAX_VALUE_LENGTH)
     view |= {
@@ -94,7 +93,7 @@ def render_status(
 
 
 def _count_lines(text: Text, width: int) -> int:
-    """How many lines it takes, or one more: words do not break where the width would like it."""
+    """An upper bound of its lines, because words are not broken at the exact width."""
     return 1 if cell_len(text.plain) <= width else -(-cell_len(text.plain) // max(1, width - _INDENT - _WORD_WRAP_LOSS))
 
 
@@ -105,7 +104,7 @@ def _summarize_shared(rows: list[dict[str, Any]]) -> Text:
 
 
 def _keep_worst(rows: list[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], list[Text]]:
-    """The `most` rows that need a look most, and one line about all others."""
+    """The `most` rows with the most urgent faults, and one line about the others."""
     ordered = sorted(rows, key=lambda row: (row["state"] == "running", not row["failures"]))
     hidden = ordered[most:]
     if not hidden:
@@ -144,7 +143,7 @@ def _build_table(
 
 
 def _drop_columns_to_fit(columns: tuple[_Column, ...], rows: list[dict[str, Any]], width: int) -> list[_Column]:
-    """The columns that fit beside each other; what goes first is what helps least at a glance."""
+    """The columns that fit, without those of the smallest `drop_order`."""
     shown = list(columns)
     for column in sorted((each for each in columns if each.drop_order), key=lambda each: each.drop_order):
         if sum(each.width(rows) + _GAP for each in shown) <= width:
@@ -172,7 +171,7 @@ def _build_footer(view: dict[str, Any]) -> list[Text]:
 
 
 def _engine_lines(engine: dict[str, Any]) -> list[Text]:
-    """Which epoch of its database this engine runs, or waits for the end of."""
+    """The lease epoch of this engine, or that of the one for which it waits."""
     if engine.get("epoch") is None:
         return []
     where = f", at {engine['location']}" if engine["state"] == "standing by" and engine["location"] else ""
@@ -186,7 +185,7 @@ def _format_signal_counts(signals: dict[str, int] | None) -> str:
 
 
 def _collect_warnings(view: dict[str, Any]) -> list[str]:
-    """What a person should know before anything else."""
+    """Warnings, the most important first."""
     warnings = list(view["problems"] or [])
     if (view.get("engine") or {}).get("state") == "standing by":
         warnings.append(f"this engine stands by: {one_line(view['engine']['reason'], 4 * _MAX_VALUE_LENGTH)}")
@@ -201,8 +200,8 @@ def _collect_warnings(view: dict[str, Any]) -> list[str]:
         if row.get("unreadable")
     ]
     gone = {model: state["gone"] for model, state in (view["limiter"] or {}).items() if state.get("gone")}
-    told = (not_served(model, reason) for model, reason in gone.items())
-    return warnings + [sentence for sentence in told if sentence not in warnings]
+    sentences = (not_served(model, reason) for model, reason in gone.items())
+    return warnings + [sentence for sentence in sentences if sentence not in warnings]
 
 
 def _format_limits(model: str, state: dict[str, Any]) -> str:
@@ -211,7 +210,7 @@ def _format_limits(model: str, state: dict[str, Any]) -> str:
 
 
 def _format_demand(state: dict[str, Any]) -> str:
-    """How often strategies want to ask against how often they can; nothing where nobody wants to."""
+    """Requests per minute that strategies need and can have; empty if they need none."""
     if not state.get("need_rpm"):
         return ""
     need = f"; need {state['need_rpm']:.1f} a minute"
@@ -223,7 +222,7 @@ def _format_demand(state: dict[str, Any]) -> str:
 
 
 def _format_model_cost(view: dict[str, Any]) -> str:
-    """What the model has cost today, in all and by decision, and of which budget."""
+    """The model's cost today, in all and per decision, and the budget."""
     cost, totals = view["llm"], view["totals"]
     each = "" if cost["per_decision_usd"] is None else f", {_format_usd(cost['per_decision_usd'], 6)} a decision"
     budget = "" if cost["daily_budget_usd"] is None else f" of {_format_usd(cost['daily_budget_usd'])}"

@@ -1,4 +1,4 @@
-"""What a database's catalogue says about the functions of schema public, and about what depends on them."""
+"""Reads the functions of schema public, and what depends on them, from a database's catalogue."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,7 +7,7 @@ from engine.store.transport.postgres import Connection
 
 OWN_ROLES: Final = ("public", "anon", "authenticated", "service_role")
 
-# Of extensions, none is ours. Names are qualified, whatever the search path of the connection was.
+# Without functions of extensions. With an empty search path, so that names are qualified.
 _FUNCTIONS: Final = b"""
     select p.oid::regprocedure::text, pg_get_functiondef(p.oid), pg_get_function_result(p.oid),
       coalesce(p.proargnames, '{}'), p.pronargdefaults, p.prosrc, obj_description(p.oid, 'pg_proc'),
@@ -77,7 +77,7 @@ def functions_of(connection: Connection) -> dict[str, Function]:
 
 
 def dependants_of(connection: Connection) -> tuple[Dependant, ...]:
-    """All that uses a function of ours in its own definition; bodies of functions do not count."""
+    """Triggers, indexes and other objects that use a function in their definition, without bodies of functions."""
     with connection.transaction():
         connection.execute("set local search_path = ''")
         rows = connection.execute(_DEPENDANTS).fetchall()
@@ -85,7 +85,7 @@ def dependants_of(connection: Connection) -> tuple[Dependant, ...]:
 
 
 def known_names(connection: Connection) -> frozenset[str]:
-    """Names of all that a body may mention in schema public: tables, views, sequences, types and functions."""
+    """Names of the tables, views, sequences, types and functions in schema public."""
     rows = connection.execute("""
         select relname from pg_catalog.pg_class where relnamespace = 'public'::regnamespace
         union select typname from pg_catalog.pg_type where typnamespace = 'public'::regnamespace

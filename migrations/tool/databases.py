@@ -1,4 +1,4 @@
-"""Databases to compare: as all migrations leave one, and with the functions of the source in place of those."""
+"""Temporary databases: with all migrations applied, or with the source's functions in place of theirs."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from engine.store.transport.postgres import Connection
 from migrations.tool.catalogue import Function, functions_of, known_names
 from migrations.tool.source import CannotWrite, Statement
 
-# As on Supabase: there, a function whose rights nobody names may be called by people.
+# As on Supabase, where a function without grants of its own may be called by these roles.
 _GENEROUS: Final = (
     "alter default privileges in schema public grant execute on functions to anon, authenticated, service_role"
 )
@@ -28,7 +28,7 @@ _numbers: Final = itertools.count(1)
 
 @contextmanager
 def database(server: str, template: str | None = None) -> Iterator[str]:
-    """The DSN of a new database on the server, empty or a copy of the one at `template`; it is gone afterwards."""
+    """The DSN of a new database, empty or a copy of the one at `template`; drops it afterwards."""
     name = f"migration_{os.getpid()}_{next(_numbers)}"
     copied = str(conninfo_to_dict(template)["dbname"]) if template else "template0"
     with connect(server) as connection:
@@ -62,9 +62,9 @@ def apply_migrations(dsn: str, folder: Path) -> None:
 
 
 def apply_source(dsn: str, source: tuple[Statement, ...]) -> dict[str, Statement]:
-    """Puts the functions of the source in place of all that are there; which statement creates which function.
+    """Replaces all functions by those of the source; returns the statement that creates each, by its identity.
 
-    Raises CannotWrite, naming file and line.
+    Raises CannotWrite, which names file and line.
     """
     with connect(dsn) as connection, connection.transaction():
         for identity in functions_of(connection):
@@ -102,7 +102,7 @@ def _run(connection: Connection, statement: Statement) -> None:
 
 
 def _check_names(known: frozenset[str], statements: Iterable[Statement]) -> None:
-    """PostgreSQL itself looks into the bodies of SQL functions alone; our bodies name everything with its schema."""
+    """Checks names in bodies, because PostgreSQL checks those of SQL functions only. Ours are all schema-qualified."""
     for statement in statements:
         for mention in _NAME_IN_BODY.finditer(statement.without_comments):
             if mention[1] not in known:

@@ -1,4 +1,4 @@
-"""From the source of the functions to a numbered file, which is tried before it is kept."""
+"""Writes a numbered migration from the functions' source, after trying it in a copy of the database."""
 
 import re
 from datetime import datetime
@@ -55,7 +55,7 @@ def make_migration(name: str, server: str, migrations: Path, now: datetime) -> P
 
 
 def _path(name: str, migrations: Path, now: datetime) -> Path:
-    """Where the migration belongs: numbered as the Supabase CLI does, by the moment, and after all others."""
+    """The migration's path: numbered by time as the Supabase CLI does, and after all others. Raises CannotWrite."""
     if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         raise CannotWrite(
             f"NAME must be words in small letters with _ between them, such as exact_numbers, not {name!r}."

@@ -1,4 +1,4 @@
-"""Reads migrations/functions/: statements that create functions, comment on them or say who may call them."""
+"""Reads migrations/functions/: statements that create functions, comment on them or grant their execution."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# What a semicolon within does not end: comments, texts, names, bodies.
+# A semicolon, or a token in which a semicolon ends no statement: comment, string, quoted name, body.
 _TOKEN: Final = re.compile(
     r"""--[^\n]* | /\*.*?\*/ | [eE]'(?:\\.|''|[^'\\])*' | '(?:''|[^'])*' | "(?:""|[^"])*" """
     r"""| (\$(?:[A-Za-z_]\w*)?\$) .*? \1 | ;""",
@@ -40,7 +40,7 @@ class Statement:
 
     @property
     def without_comments(self) -> str:
-        """The text with blanks in place of its comments, so that positions stay."""
+        """The text with its comments replaced by blanks, so that positions are unchanged."""
         return _COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), self.text)
 
 

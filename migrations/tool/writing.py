@@ -64,7 +64,8 @@ def _text(function: Function | None) -> str | None:
 
 
 def _refuse_other_shape(before: Function | None, after: Function) -> None:
-    """What `create or replace` refuses. Dropping first is no way out: earlier files that run again would fail."""
+    """Raises CannotWrite for what `create or replace` refuses. Dropping the function first would not help, because
+    earlier files that run again would fail."""
     if before is None:
         return
     if (
@@ -102,7 +103,7 @@ def _rights(before: dict[str, Function], after: dict[str, Function]) -> Iterator
 
 
 def _reindexing(changed: list[str], before: dict[str, Function], dependants: Iterable[Dependant]) -> Iterator[str]:
-    """An index keeps the values that the function gave before."""
+    """Reindexes, because an index keeps the values of the old function."""
     for each in dependants:
         if each.index and each.function in changed and each.function in before:
             yield f"reindex index {each.index};"
@@ -111,7 +112,7 @@ def _reindexing(changed: list[str], before: dict[str, Function], dependants: Ite
 def _successor(
     dependant: Dependant, gone: dict[str, Function], before: dict[str, Function], after: dict[str, Function]
 ) -> Function:
-    """The function that is new and the same but for its name."""
+    """The new function that differs in its name only. Raises CannotWrite if there is not exactly one."""
     old = gone[dependant.function]
     same = [
         function
@@ -127,7 +128,7 @@ def _successor(
 
 
 def _move_triggers(dependant: Dependant, successor: Function) -> str:
-    """The trigger, now with the successor."""
+    """The trigger's definition with the successor."""
     trigger = str(dependant.trigger).replace("CREATE TRIGGER", "create or replace trigger", 1)
     old = dependant.function.partition("(")[0]
     return trigger.replace(f"EXECUTE FUNCTION {old}(", f"execute function {successor.name}(") + ";"

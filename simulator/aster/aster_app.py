@@ -1,7 +1,7 @@
 """A local server that speaks the part of Aster's ``/fapi/v3`` that ccxt and we use, on the simulated market.
 
-Simulated: `/fapi/v3/time` and every time in an answer are market time. Not simulated: nonces are compared with the real
-clock, as the client's are real.
+`/fapi/v3/time` and every time in an answer are market time. Nonces are compared with the real clock, because clients
+make them from theirs.
 """
 
 import time
@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from simulator.aster.aster_auth import SignatureVerifier
-from simulator.aster.private_endpoints import PRIVATE
-from simulator.aster.public_endpoints import PUBLIC
-from simulator.aster.request_weights import with_weight_limit
 from simulator.control.controls import with_controls
 from simulator.faults import Faults
+from simulator.futures_api.private_endpoints import PRIVATE
+from simulator.futures_api.public_endpoints import PUBLIC
+from simulator.futures_api.request_weights import with_weight_limit
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.venue import SimulatedVenue
 
@@ -27,7 +27,7 @@ Endpoint = Callable[[Request], Awaitable[JSONResponse]]
 
 
 def create_aster(venue: SimulatedVenue, faults: Faults | None = None) -> ASGIApp:
-    """The application; `exchange` is its whole state."""
+    """The application; `venue` is its whole state."""
     app = FastAPI(title="Sparky's stand-in for Aster", docs_url=None, redoc_url=None, openapi_url=None)
     verifier = SignatureVerifier()
 

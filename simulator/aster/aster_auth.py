@@ -1,4 +1,4 @@
-"""Who sent a private Aster V3 request: the EIP-712 signature is recovered, the nonce checked for age and reuse.
+"""Authenticates signed Aster V3 requests: recovers the signer from the EIP-712 signature, checks the nonce.
 
 Protocol: domain ``AsterSignTransaction`` version 1, chain 1666, verifying contract zero; one type
 ``Message(string msg)``, where msg is the url-encoded parameters as sent, without the signature (as in ccxt's ``sign``).
@@ -27,8 +27,8 @@ MAX_NONCES: Final = 100
 class SignatureVerifier:
     """Verifies requests and remembers, per signer, the last 100 nonces; and, per user, the agent that may sign.
 
-    A user signs for itself. The first other signer that comes for a user becomes its agent, since the stand-in has no
-    page on which to approve one; after that no third signer is accepted.
+    A user may sign for itself. The first other signer of a user becomes its agent, because the stand-in has no page on
+    which to approve one; a third signer is refused.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class SignatureVerifier:
         self._agents: dict[str, str] = {}
 
     def verify(self, raw: str, now_us: int) -> tuple[str, dict[str, str]]:
-        """The user's address (lower case) and the parameters. Raises AsterRefusal; a refused nonce stays usable."""
+        """The user's address (lower case) and the parameters. Raises VenueApiError; a refused nonce stays usable."""
         message, _, signature = raw.rpartition("&signature=")
         parameters = dict(parse_qsl(message, keep_blank_values=True))
         user, signer = (parameters.pop(name, "").lower() for name in ("user", "signer"))
@@ -63,10 +63,10 @@ class SignatureVerifier:
 
 
 def recover_signer(message: str, signature: str) -> str:
-    """The address (lower case) whose key signed `message`. Raises AsterRefusal when the signature is none."""
+    """The address (lower case) whose key signed `message`. Raises VenueApiError for a malformed signature."""
     signable = encode_typed_data(domain_data=DOMAIN, message_types=TYPES, message_data={"msg": message})
     try:
         return str(Account.recover_message(signable, signature=signature)).lower()
     except Exception as error:
-        # Whatever the library makes of foreign bytes (it has no common base class), they are no signature.
+        # Any exception, because the library's errors for malformed bytes have no common base class.
         raise VenueApiError(-1022, "Signature for this request is not valid.") from error

@@ -1,15 +1,15 @@
-"""Conditional orders as Binance keeps them since late 2025: at endpoints of their own, with ids of their own.
+"""Conditional orders at Binance since late 2025: algo orders, with their own endpoints and ids.
 
-The account knows one order. Here it has two faces: the algo order (`algoId`, `clientAlgoId`, `algoStatus`), which is
-all there is until it triggers, and then a plain order too, with another id and another client id, which carries the
-fill. Neither is found at the other's endpoints. Source: Binance's change log of 2025-11-06 and "Query Algo Order".
+One order of the account is shown as two: the algo order (`algoId`, `clientAlgoId`, `algoStatus`) and, once it has
+triggered, a plain order with another id and client id, which carries the fill. Neither is found at the other's
+endpoints. Source: Binance's change log of 2025-11-06 and "Query Algo Order".
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from simulator.aster import shapes
+from simulator.futures_api import shapes
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import Account, Order
 from simulator.venue.venue import SimulatedVenue
@@ -22,6 +22,7 @@ DELETED: Final = {"code": "200", "msg": "success"}
 
 @contextmanager
 def binance_duplicate_errors() -> Iterator[None]:
+    """Raises -4116 in place of Aster's code for a client order id that is taken."""
     try:
         yield
     except VenueApiError as refusal:
@@ -35,7 +36,7 @@ def is_conditional(order: Order) -> bool:
 
 
 def plain_order_id(order: Order) -> int:
-    """The number that its trades show."""
+    """The order id that its trades show."""
     return PLAIN_IDS + order.order_id if is_conditional(order) else order.order_id
 
 
@@ -63,11 +64,12 @@ def plain_order_json(order: Order) -> dict[str, Any]:
 
 
 class AlgoOrders:
-    """The algo service of one exchange. What it may be asked to do wrong, it does to orders placed from then on:
+    """The algo service of one venue. Its faults affect orders placed after they were set:
 
-    - `unseen_for`: a new order is unknown to that many questions after it, though it works.
-    - `triggering_for`: an order that has filled says TRIGGERING to that many questions, without its plain order.
-    - `new_for`: an order that was cancelled still says NEW to that many questions, and is listed as open.
+    - `unseen_for`: a new order is unknown to that many queries, although it is active.
+    - `triggering_for`: an order that has filled is reported as TRIGGERING to that many queries, without its plain
+    order.
+    - `new_for`: an order that was cancelled is reported as NEW to that many queries, and listed as open.
     """
 
     def __init__(self, venue: SimulatedVenue) -> None:
@@ -80,7 +82,7 @@ class AlgoOrders:
         self._triggering: dict[int, int] = {}
 
     def place(self, user: str, params: Params) -> dict[str, Any]:
-        """A new algo order. Raises AsterRefusal."""
+        """A new algo order. Raises VenueApiError."""
         if params.get("algoType") != "CONDITIONAL":
             raise VenueApiError(-1102, "Mandatory parameter 'algoType' was not sent, was empty/null, or malformed.")
         if params.get("type") not in CONDITIONAL:
@@ -94,7 +96,8 @@ class AlgoOrders:
         return self._to_json(order, is_triggering=False)
 
     def get_order(self, user: str, params: Params) -> dict[str, Any]:
-        """By `algoId` or `clientAlgoId`; an older one of that name while the newest is not seen."""
+        """By `algoId` or `clientAlgoId`: the newest that is not hidden by `unseen_for`. Raises VenueApiError if none
+        is."""
         shown = (each for each in self._find_by_id(user, params) if not _count_down(self._unseen, each))
         order = next(shown, None)
         if order is None:
@@ -104,7 +107,8 @@ class AlgoOrders:
         return row | {"algoStatus": "NEW"} if self._is_shown_as_new(order) else row
 
     def cancel(self, user: str, params: Params) -> dict[str, Any]:
-        """Tells neither the order's status nor its fill."""
+        """The answer has neither status nor fill, as at the real venue. Raises VenueApiError if the order is not
+        open."""
         order = next(iter(self._find_by_id(user, params)), None)
         if order is None or order.status != "NEW" or _count_down(self._unseen, order):
             raise VenueApiError(-2011, "Unknown order sent.")
@@ -139,7 +143,7 @@ class AlgoOrders:
         return [order for order in account.orders.values() if is_conditional(order) and symbol in (None, order.symbol)]
 
     def _find_by_id(self, user: str, params: Params) -> list[Order]:
-        """Newest first."""
+        """Matching orders, newest first. Raises VenueApiError if `params` names none."""
         number, name = params.get("algoId"), params.get("clientAlgoId")
         if number is None and name is None:
             raise VenueApiError(-1102, "Param 'algoId' or 'clientAlgoId' must be sent, but both were empty/null!")
@@ -151,7 +155,7 @@ class AlgoOrders:
 
     def _to_json(self, order: Order, *, is_triggering: bool) -> dict[str, Any]:
         is_triggering = is_triggering and order.filled > 0
-        is_told = has_plain_order(order) and not is_triggering
+        shows_fill = has_plain_order(order) and not is_triggering
         status = "TRIGGERING" if is_triggering else "FINISHED" if order.status == "FILLED" else order.status
         return {
             "algoId": order.order_id,
@@ -164,9 +168,9 @@ class AlgoOrders:
             "timeInForce": "GTC",
             "quantity": shapes.format_decimal(order.quantity),
             "algoStatus": status,
-            "actualOrderId": str(plain_order_id(order)) if is_told else "",
-            "actualPrice": shapes.format_decimal(order.average) if is_told else "0",
-            "actualQty": shapes.format_decimal(order.filled) if is_told else "0",
+            "actualOrderId": str(plain_order_id(order)) if shows_fill else "",
+            "actualPrice": shapes.format_decimal(order.average) if shows_fill else "0",
+            "actualQty": shapes.format_decimal(order.filled) if shows_fill else "0",
             "triggerPrice": shapes.format_decimal(order.stop_price),
             "price": "0",
             "icebergQuantity": None,
@@ -184,7 +188,7 @@ class AlgoOrders:
 
 
 def _count_down(counters: dict[int, int], order: Order) -> bool:
-    """Whether `order` still has a question to hide from; counts it."""
+    """Whether the fault still applies to this query, which is counted."""
     left = counters.get(order.order_id, 0)
     counters[order.order_id] = max(0, left - 1)
     return left > 0

@@ -1,8 +1,9 @@
 """A local server that speaks the part of Binance's USDⓈ-M futures API that ccxt and we use, on the simulated market.
 
-It shares exchange, markets, accounts and control addresses with the simulated Aster. What differs: requests are signed
-with HMAC, paths have versions of their own, and conditional orders live apart (`simulator.binance.algo_orders`). Every
-time in an answer is market time; a request's `timestamp` is compared with the real clock, as the client's is real.
+Venue, markets, accounts and control addresses are those of the simulated Aster. What differs: requests are signed with
+HMAC, each path has its own version, and conditional orders are algo orders (`simulator.binance.algo_orders`). Every
+time in an answer is market time; a request's `timestamp` is compared with the real clock, because clients take it from
+theirs.
 """
 
 import time
@@ -13,8 +14,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from simulator.aster.public_endpoints import PUBLIC
-from simulator.aster.request_weights import with_weight_limit
 from simulator.binance.algo_control import with_algo_control
 from simulator.binance.algo_orders import AlgoOrders
 from simulator.binance.binance_auth import KEYS, ApiKey, authenticate
@@ -22,6 +21,8 @@ from simulator.binance.binance_private import ALGO, PRIVATE
 from simulator.binance.binance_weights import request_weight
 from simulator.control.controls import with_controls
 from simulator.faults import Faults
+from simulator.futures_api.public_endpoints import PUBLIC
+from simulator.futures_api.request_weights import with_weight_limit
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.venue import SimulatedVenue
 
@@ -33,7 +34,7 @@ Endpoint = Callable[[Request], Awaitable[JSONResponse]]
 def create_binance(
     venue: SimulatedVenue, faults: Faults | None = None, keys: Mapping[str, ApiKey] | None = None
 ) -> ASGIApp:
-    """The application; `exchange` is its whole state but for what is asked of the algo service. `keys` may sign."""
+    """The application; its state is `venue` and the faults of the algo service. `keys` maps API keys to accounts."""
     app = FastAPI(title="Sparky's stand-in for Binance", docs_url=None, redoc_url=None, openapi_url=None)
     algo = AlgoOrders(venue)
     known = KEYS if keys is None else keys

@@ -1,4 +1,4 @@
-"""Who sent a private Binance request: the API key names the account, an HMAC-SHA256 of the parameters proves it.
+"""Authenticates signed Binance requests: an API key names the account, an HMAC-SHA256 signs the parameters.
 
 Protocol: header ``X-MBX-APIKEY``; ``signature`` is the last parameter and the hex HMAC of all before it, query and body
 as sent; ``timestamp`` in ms, at most 1 s ahead of the server and at most ``recvWindow`` (5,000 by default) behind it.
@@ -20,7 +20,7 @@ AHEAD_MS: Final = 1_000
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What signs for `user`; several keys may sign for one."""
+    """The secret of a key and its account; an account may have several keys."""
 
     secret: str
     user: str
@@ -33,7 +33,7 @@ KEYS: Final[Mapping[str, ApiKey]] = {
 
 
 def authenticate(text: str, api_key: str, keys: Mapping[str, ApiKey], now_ms: int) -> tuple[str, dict[str, str]]:
-    """The account and the parameters. Raises AsterRefusal in the order in which the real venue looks."""
+    """The account and the parameters. Raises VenueApiError, by checks in the order of the real venue."""
     if len(api_key) != KEY_LENGTH or not api_key.isalnum():
         raise VenueApiError(-2014, "API-key format invalid.", status=401)
     key = keys.get(api_key)

@@ -1,9 +1,8 @@
-"""What Binance answers to a signed request: Aster's answers where both are alike, its own where they are not."""
+"""Signed endpoints of the simulated Binance: those shared with Aster, and Binance's own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from simulator.aster import private_endpoints, shapes
 from simulator.binance.algo_orders import (
     CONDITIONAL,
     PLAIN_IDS,
@@ -14,6 +13,7 @@ from simulator.binance.algo_orders import (
     plain_order_id,
     plain_order_json,
 )
+from simulator.futures_api import private_endpoints, shapes
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import Order
 from simulator.venue.venue import SimulatedVenue
@@ -25,7 +25,7 @@ NOT_IN_V3: Final = ("leverage", "marginType", "maxNotionalValue", "isAutoAddMarg
 
 
 def new_order(venue: SimulatedVenue, user: str, params: Params) -> object:
-    """Plain orders only. By default an acknowledgement; `newOrderRespType=RESULT` tells the fill."""
+    """Plain orders only. By default an acknowledgement; with `newOrderRespType=RESULT` the fill."""
     if params.get("type") in CONDITIONAL:
         message = "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead."
         raise VenueApiError(-4120, message)
@@ -75,14 +75,14 @@ def cancel_all(venue: SimulatedVenue, user: str, params: Params) -> object:
 
 
 def user_trades(venue: SimulatedVenue, user: str, params: Params) -> object:
-    """A trade names the plain order, never the algo order behind it."""
+    """A trade names the plain order, not its algo order."""
     rows: Any = private_endpoints.PRIVATE["GET", "/userTrades"](venue, user, params)
     orders = venue.account(user).orders
     return [row | {"orderId": plain_order_id(orders[row["orderId"]])} for row in rows]
 
 
 def position_risk_v3(venue: SimulatedVenue, user: str, params: Params) -> object:
-    """Only what is held, and without what ``/fapi/v1/symbolConfig`` tells since this version."""
+    """Open positions only, without the fields that are in ``/fapi/v1/symbolConfig`` since this version."""
     held = [row for row in private_endpoints.position_risk(venue, user, params) if row["positionAmt"] != "0"]
     more = {"marginAsset": shapes.ASSET, "adl": 1, "breakEvenPrice": "0", "maintMargin": "0", "initialMargin": "0"}
     return [{name: value for name, value in row.items() if name not in NOT_IN_V3} | more for row in held]
@@ -125,7 +125,7 @@ def account_v3(venue: SimulatedVenue, user: str, params: Params) -> object:
 
 
 def account_config(venue: SimulatedVenue, user: str, params: Params) -> object:
-    """Who may do what, as far as Aster's answers know it."""
+    """Permissions and modes of the account."""
     modes: dict[str, Any] = {"dualSidePosition": False, "multiAssetsMargin": False}
     for path in ("/positionSide/dual", "/multiAssetsMargin"):
         answer = private_endpoints.PRIVATE.get(("GET", path))
@@ -146,7 +146,7 @@ def _plain_orders(venue: SimulatedVenue, user: str) -> list[Order]:
 
 
 def _find_plain_order(venue: SimulatedVenue, user: str, params: Params) -> Order:
-    """By `orderId` or `origClientOrderId` (the newest). Raises AsterRefusal when there is none."""
+    """By `orderId` or `origClientOrderId` (the newest). Raises VenueApiError when there is none."""
     venue.check_symbol_known(params.get("symbol"))
     number, name = params.get("orderId"), params.get("origClientOrderId")
     for order in reversed(_plain_orders(venue, user)):

@@ -1,4 +1,4 @@
-"""What a request to the simulated Binance weighs; the limit and its ban are Aster's.
+"""Request weights of the simulated Binance; limit and ban are the same as Aster's.
 
 Source: Binance's USDⓈ-M documentation. New orders, plain and algo, weigh nothing (their own limit counts orders).
 """
@@ -6,7 +6,7 @@ Source: Binance's USDⓈ-M documentation. New orders, plain and algo, weigh noth
 from collections.abc import Mapping
 from typing import Final
 
-from simulator.aster import request_weights
+from simulator.futures_api import request_weights
 
 WEIGHTS: Final = {
     "/v1/allAlgoOrders": 5,

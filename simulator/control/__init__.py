@@ -1,1 +1,1 @@
-"""Control addresses by which tests and people make the simulated venues misbehave."""
+"""Control addresses of the simulated venues: changes of market and accounts, and faults."""

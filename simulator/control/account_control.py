@@ -1,35 +1,37 @@
-"""What a test or a person may let happen to accounts of a simulated venue beside their API, and how rude the record is.
+"""``/_control/account``: what happens to accounts of a simulated venue outside their API, and faults of their record.
 
-``POST /_control/account`` with a JSON object; ``GET`` shows the switches and the accounts. Only from the same host.
-One event: ``{"trade": {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}}`` and ``{"close": "BTCUSDT"}`` are a
-hand on the venue's page, ``{"cancel_all": "BTCUSDT"}`` and ``{"self_trade": {"symbol": "BTCUSDT", "quantity":
-"0.001"}}`` too (the account trades with itself, one id on both sides); ``{"liquidate": "BTCUSDT"}`` and ``{"adl":
-"BTCUSDT"}`` are
-the venue's own orders, with ``"quantity"`` or ``"percent"`` of a part of the position and ``"pieces"`` of several
-trades, and for a liquidation ``"fee_percent"`` and ``"keeps_orders"``; ``{"funding": {"symbol": "BTCUSDT", "rate":
-"0.0001"}}`` is paid, and ``{"fee_coin": "BNB"}`` has commissions paid in that coin from now on (``""``: in dollars
-again; at the price of its market if the venue lists one, with a discount), as far as ``"fee_coin_left"`` of it goes,
-then in dollars. What closes is answered by 400 where no account holds the symbol. ``"user"`` names one account (for
-Aster the address in small letters), else it happens to all.
+``POST`` takes a JSON object; ``GET`` shows the switches and the users. Only from the same host. ``"user"`` names one
+account (at Aster the address in lower case), else all are meant.
 
-Switches, for all accounts: ``{"trades_hidden": true}`` keeps trades of forced orders out of ``userTrades``,
+At most one event:
+
+- ``{"trade": {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}}``, ``{"close": "BTCUSDT"}``,
+  ``{"cancel_all": "BTCUSDT"}``: what a person does on the venue's page.
+- ``{"self_trade": {"symbol": "BTCUSDT", "quantity": "0.001"}}``: the account trades with itself, one trade id on both
+  sides.
+- ``{"liquidate": "BTCUSDT"}`` and ``{"adl": "BTCUSDT"}``: the venue's own orders, for a part of the position with
+  ``"quantity"`` or ``"percent"``, in several trades with ``"pieces"``; a liquidation also takes ``"fee_percent"`` and
+  ``"keeps_orders"``. These two and ``close`` are answered with 400 where no account holds the symbol.
+- ``{"funding": {"symbol": "BTCUSDT", "rate": "0.0001"}}``: pays funding once.
+- ``{"fee_coin": "BNB"}``: commissions are paid in that coin, at a discount and at the price of its market if the venue
+  lists one, until ``"fee_coin_left"`` of it is used up; then, or with ``""``, in dollars.
+
+Switches, for all accounts: ``{"trades_hidden": true}`` leaves trades of forced orders out of ``userTrades``,
 ``{"forced_hidden": true}`` leaves ``forceOrders`` empty, ``{"record_lag_s": 3}`` shows trades, income and forced orders
 only after so much market time, ``{"income_lag_s": 60}`` income alone, ``{"rows_of_flat": false}`` leaves symbols
 without position and order out of ``positionRisk``, ``{"trades_per_order": 3}`` fills new orders in so many trades.
 """
 
-import json
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from pydantic import Field, model_validator
+from starlette.types import ASGIApp
 
 from engine.platform.values import Frozen
-from simulator.faults import LOOPBACK
+from simulator.control.refusals import control_errors
+from simulator.control_address import with_control
 from simulator.venue import account_events as events
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.venue import SimulatedVenue
@@ -56,7 +58,7 @@ class Funding(Frozen):
 
 
 class AccountChange(Frozen):
-    """At most one event and any switches; None leaves a switch as it is."""
+    """At most one event and any switches; None keeps a switch unchanged."""
 
     user: str | None = None
     trade: ManualTrade | None = None
@@ -104,34 +106,17 @@ class AccountChange(Frozen):
 
 
 def with_account_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
-    """`app` with the control address in front."""
+    """`app` behind the control address."""
 
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
-        else:
-            await app(scope, receive, send)
+    def apply(change: AccountChange) -> None:
+        with control_errors():
+            apply_change(venue, change)
 
-    return dispatch
-
-
-async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
-    if request.client is None or request.client.host not in LOOPBACK:
-        return JSONResponse({"error": "only from the same host"}, 403)
-    if request.method != "POST":
-        return JSONResponse(_state(venue))
-    try:
-        change = AccountChange.model_validate_json(await request.body())
-        apply_change(venue, change)
-    except ValidationError as error:
-        return JSONResponse({"error": json.loads(error.json(include_url=False, include_context=False))}, 400)
-    except VenueApiError as refusal:
-        return JSONResponse({"error": str(refusal), "code": refusal.code}, 400)
-    return JSONResponse(_state(venue))
+    return with_control(app, CONTROL, lambda: _state(venue), AccountChange.model_validate_json, apply)
 
 
 def apply_change(venue: SimulatedVenue, change: AccountChange) -> None:
-    """Changes the switches, and lets the event happen to the accounts. Raises AsterRefusal."""
+    """Applies the event to the accounts, then changes the switches. Raises VenueApiError."""
     users = [change.user] if change.user is not None else venue.users()
     if change.user is not None and change.user not in venue.users():
         raise VenueApiError(-2015, f"No account of {change.user}.")

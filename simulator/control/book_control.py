@@ -1,26 +1,28 @@
-"""What a test or a person may do to the order books of a simulated venue, beside `simulator.control.market_control`.
+"""``/_control/book``: how the order books of a simulated venue are quoted.
 
-``POST /_control/book`` with a JSON object, for one ``"symbol"`` or all: ``{"spread_percent": 8}`` puts the ask 8 %
-above the bid (below 0: a crossed book), ``{"level_quantity": "0.01", "level_step_percent": 0.5, "most_levels": 10}``
-makes a thin one, ``{"empty_side": "asks"}`` (or "bids", "both") an empty one. ``{"book_age_s": 60, "mark_age_s": 60}``
-tells older times of book and mark price (below 0: later ones), ``{"times_hidden": true}`` none of the book,
-``{"mark_percent": 5}`` moves the mark price away from the market, ``{"mark_hidden": true}`` tells none, and
-``{"ticker_percent": -5}`` lets the tickers disagree with the book. ``{"fills_through": true}`` fills market orders
-through the levels. ``{"reset": true}`` forgets all that first. ``GET`` shows it. Only from the same host.
+``POST`` takes a JSON object, for one ``"symbol"`` or all; ``GET`` shows the present values. Only from the same host.
+
+- ``{"spread_percent": 8}``: the ask is 8 % above the bid (below 0: a crossed book).
+- ``{"level_quantity": "0.01", "level_step_percent": 0.5, "most_levels": 10}``: a thin book.
+- ``{"empty_side": "asks"}`` (or "bids", "both"): no orders on that side.
+- ``{"book_age_s": 60, "mark_age_s": 60}``: older timestamps of book and mark price (below 0: later ones);
+  ``{"times_hidden": true}``: the book has no timestamps.
+- ``{"mark_percent": 5}``: the mark price is so far from the market; ``{"mark_hidden": true}``: there is none.
+- ``{"ticker_percent": -5}``: the tickers differ from the book.
+- ``{"fills_through": true}``: market orders fill through the levels.
+- ``{"reset": true}``: back to the defaults before the rest is applied.
 """
 
-import json
 from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from pydantic import Field, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from pydantic import Field
+from starlette.types import ASGIApp
 
 from engine.platform.values import Frozen
-from simulator.faults import LOOPBACK
+from simulator.control.refusals import check_symbol_listed
+from simulator.control_address import with_control
 from simulator.venue.book_config import BookConfig, EmptySide
 from simulator.venue.venue import SimulatedVenue
 
@@ -28,7 +30,7 @@ CONTROL: Final = "/_control/book"
 
 
 class BookChange(Frozen):
-    """What shall change; None leaves it."""
+    """The changes; None keeps a value."""
 
     symbol: str | None = None
     reset: bool = False
@@ -55,30 +57,20 @@ class BookChange(Frozen):
 
 
 def with_book_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
-    """`app` with the control address in front."""
+    """`app` behind the control address."""
+    return with_control(
+        app,
+        CONTROL,
+        lambda: {symbol: _state(venue.book_config(symbol)) for symbol in venue.markets},
+        BookChange.model_validate_json,
+        lambda change: _apply_change(change, venue),
+    )
 
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
-        else:
-            await app(scope, receive, send)
 
-    return dispatch
-
-
-async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
-    if request.client is None or request.client.host not in LOOPBACK:
-        return JSONResponse({"error": "only from the same host"}, 403)
-    if request.method == "POST":
-        try:
-            change = BookChange.model_validate_json(await request.body())
-        except ValidationError as error:
-            return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        if change.symbol is not None and change.symbol not in venue.markets:
-            return JSONResponse({"error": f"no such symbol: {change.symbol}"}, 400)
-        for symbol in venue.markets if change.symbol is None else (change.symbol,):
-            venue.book_configs[symbol] = change.apply_to(venue.book_config(symbol))
-    return JSONResponse({symbol: _state(venue.book_config(symbol)) for symbol in venue.markets})
+def _apply_change(change: BookChange, venue: SimulatedVenue) -> None:
+    check_symbol_listed(venue, change.symbol)
+    for symbol in venue.markets if change.symbol is None else (change.symbol,):
+        venue.book_configs[symbol] = change.apply_to(venue.book_config(symbol))
 
 
 def _state(config: BookConfig) -> dict[str, Any]:

@@ -1,34 +1,31 @@
-"""What a simulated venue may be told to do wrong with its candles, and to halt a market, over ``/_control/candles``.
+"""``/_control/candles``: faults in the candles of a simulated venue, and halts of a market.
 
-``POST`` with a JSON object, ``DELETE`` clears the faults and ends every halt, ``GET`` shows how many there are. Only
-from the same host. ``"symbol"`` names one market (else: all), ``"interval"`` the candles (1m).
-Candles are named by how many closed ones are newer at that moment, so 0 is the newest closed one:
+``POST`` takes a JSON object, ``DELETE`` clears the faults and ends every halt, ``GET`` shows how many there are. Only
+from the same host. ``"symbol"`` names one market (else: all), ``"interval"`` the candles (1m). A candle is named by how
+many closed ones are newer at that moment, so 0 is the newest closed one:
 
-- ``{"missing": [2, 3]}``: there are none for these minutes. ``{"missing": [0, 1], "until_told": true}``: nor for any
-  later one, though trading goes on.
-- ``{"repeated": [2]}`` tells a candle twice, ``{"half_told": [2]}`` first as it looked while it formed, and
-  ``{"half_told_last": [2]}`` after the whole one.
+- ``{"missing": [2, 3]}``: no candles for these minutes. ``{"missing": [0, 1], "until_told": true}``: nor for any later
+  one, although trading goes on.
+- ``{"repeated": [2]}`` lists a candle twice, ``{"half_told": [2]}`` first in the state it had while it formed, and
+  ``{"half_told_last": [2]}`` in that state after the complete one.
 - ``{"broken": {"4": "null"}}``: its prices and volume are null, "0" or "NaN" (all of them, or only the high:
-  "high_null"), or the high lies below the low ("upside_down").
+  "high_null"), or the high is below the low ("upside_down").
 - ``{"shifted_ms": {"3": 7}}``: it opens so many ms later. ``{"quiet": [5]}``: nothing was traded.
 - ``{"order": "newest_first"}`` or ``"mixed"``: rows out of order.
-- ``{"halted": true}``: from now on no trade and no candle, and the ticker stands still with its time, until
+- ``{"halted": true}``: from now on no trades and no candles, and the ticker keeps its price and time, until
   ``{"halted": false}`` or ``DELETE``.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from pydantic import Field
+from starlette.types import ASGIApp
 
 from engine.platform.values import Frozen
-from simulator.aster.public_endpoints import INTERVAL_MINUTES
-from simulator.faults import LOOPBACK
-from simulator.market.candles import MINUTE_MS
+from simulator.control.refusals import check_symbol_listed
+from simulator.control_address import with_control
+from simulator.market.candles import INTERVAL_MINUTES, MINUTE_MS
 from simulator.market.kline_faults import KlineFault
 from simulator.venue.venue import SimulatedVenue
 
@@ -37,7 +34,7 @@ BrokenKind = Literal["null", "0", "NaN", "high_null", "upside_down"]
 
 
 class CandleChange(Frozen):
-    """What shall be wrong from now on, beside what already is."""
+    """Faults from now on, in addition to those before."""
 
     symbol: str | None = None
     interval: Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "1d"] = "1m"
@@ -53,7 +50,7 @@ class CandleChange(Frozen):
     halted: bool | None = None
 
     def build_fault(self, at: Callable[[int], int]) -> KlineFault:
-        """Its faults, with the candles named by when they open."""
+        """Its faults; `at` gives the opening time (ms) of the candle with that number."""
 
         def open_times(numbers: tuple[int, ...]) -> frozenset[int]:
             return frozenset(map(at, numbers))
@@ -72,36 +69,25 @@ class CandleChange(Frozen):
 
 
 def with_candle_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
-    """`app` with the control address in front."""
+    """`app` behind the control address."""
+    return with_control(
+        app,
+        CONTROL,
+        lambda: _state(venue),
+        CandleChange.model_validate_json,
+        lambda change: _apply_change(change, venue),
+        lambda: _clear(venue),
+    )
 
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
-        else:
-            await app(scope, receive, send)
 
-    return dispatch
-
-
-async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
-    if request.client is None or request.client.host not in LOOPBACK:
-        return JSONResponse({"error": "only from the same host"}, 403)
-    if request.method == "DELETE":
-        venue.kline_faults.clear()
-        for market in venue.markets.values():
-            market.resume(venue.clock.now_ms())
-    if request.method == "POST":
-        try:
-            change = CandleChange.model_validate_json(await request.body())
-        except ValidationError as error:
-            return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        if change.symbol is not None and change.symbol not in venue.markets:
-            return JSONResponse({"error": f"no such symbol: {change.symbol}"}, 400)
-        _apply_change(change, venue)
-    return JSONResponse(_state(venue))
+def _clear(venue: SimulatedVenue) -> None:
+    venue.kline_faults.clear()
+    for market in venue.markets.values():
+        market.resume(venue.clock.now_ms())
 
 
 def _apply_change(change: CandleChange, venue: SimulatedVenue) -> None:
+    check_symbol_listed(venue, change.symbol)
     now_ms, length_ms = venue.clock.now_ms(), INTERVAL_MINUTES[change.interval] * MINUTE_MS
     forming_ms = now_ms - now_ms % length_ms
     for symbol in venue.markets if change.symbol is None else (change.symbol,):

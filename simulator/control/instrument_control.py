@@ -1,32 +1,32 @@
-"""What a test or a person may change of the instruments that a simulated venue lists.
+"""``/_control/instruments``: which instruments a simulated venue lists, and their filters.
 
-``POST /_control/instruments`` with a JSON object; ``GET`` shows what is listed. Only from the same host. With a
-``"symbol"``: ``{"tick": "0.5"}``, ``{"step": "0.01"}`` (of LOT_SIZE and MARKET_LOT_SIZE, and their minimum where it
-was the step), ``{"market_lot": {"step": "0", "least": "0.002", "most": "5"}}`` and ``{"lot": {...}}`` (one filter; what
-is left out stays), ``{"min_notional": "100"}``, ``{"multiplier_up": "1.05", "multiplier_down": "0.95"}``,
-``{"most_stops": 1}``, ``{"status": "SETTLING"}`` with ``"reductions_refused": true`` where exits are refused too,
-``{"contract_type": ""}``, ``{"maintenance_percent": "5"}``, ``{"refused_with": -1013}`` (0: the filter's own code), and
-``{"remove": "trades"}``: the symbol is settled, at ``"price"`` where one is told, and gone. What of the settlement the
-account's record shows is ``trades``, ``REALIZED_PNL`` or ``DELIVERED_SETTELMENT`` (a row of income alone), or
-``nothing``. A status or a filter applies from the next request on.
+``POST`` takes a JSON object; ``GET`` shows what is listed. Only from the same host. With a ``"symbol"``:
+
+- ``{"tick": "0.5"}``, ``{"min_notional": "100"}``, ``{"multiplier_up": "1.05", "multiplier_down": "0.95"}``,
+  ``{"most_stops": 1}``, ``{"contract_type": ""}``, ``{"maintenance_percent": "5"}``.
+- ``{"step": "0.01"}``: of LOT_SIZE and MARKET_LOT_SIZE, and their minimum where it was the step.
+- ``{"market_lot": {"step": "0", "least": "0.002", "most": "5"}}`` and ``{"lot": {...}}``: one filter; what is left out
+  stays.
+- ``{"status": "SETTLING"}``, with ``"reductions_refused": true`` where exits are refused too.
+- ``{"refused_with": -1013}``: this code in place of the filter's own (0: the filter's own again).
+- ``{"remove": "trades"}``: settles the symbol, at ``"price"`` if given, and lists it no more. What the account's record
+  shows of the settlement is ``trades``, ``REALIZED_PNL`` or ``DELIVERED_SETTELMENT`` (one row of income), or
+  ``nothing``.
 
 ``{"list": {"symbol": "BTCUSDT_261225", "like": "BTCUSDT", "jump_percent": 5, "contract_type": "CURRENT_QUARTER",
 "first": true}}`` lists a new symbol that trades as another one does; ``"contract_type": null`` leaves the field out.
 """
 
-import json
 from decimal import Decimal
 from typing import Final
 
-from pydantic import Field, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from pydantic import Field
+from starlette.types import ASGIApp
 
 from engine.platform.values import Frozen
-from simulator.aster import shapes
-from simulator.faults import LOOPBACK
-from simulator.venue.api_error import VenueApiError
+from simulator.control.refusals import control_errors
+from simulator.control_address import with_control
+from simulator.futures_api import shapes
 from simulator.venue.instrument_changes import SettlementRecord, add_symbol, remove_symbol
 from simulator.venue.instrument_rules import InstrumentRules, LotRule
 from simulator.venue.venue import SimulatedVenue
@@ -45,7 +45,7 @@ PLAIN_FIELDS: Final = (
 
 
 class LotChange(Frozen):
-    """What shall change of one filter of quantities; None leaves it."""
+    """Changes of one quantity filter; None keeps a value."""
 
     step: Decimal | None = Field(default=None, ge=0)
     least: Decimal | None = Field(default=None, ge=0)
@@ -61,7 +61,7 @@ class NewSymbol(Frozen):
 
 
 class InstrumentChange(Frozen):
-    """What shall change; None leaves it."""
+    """The changes; None keeps a value."""
 
     symbol: str | None = None
     tick: Decimal | None = Field(default=None, gt=0)
@@ -83,32 +83,20 @@ class InstrumentChange(Frozen):
 
 
 def with_instrument_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
-    """`app` with the control address in front."""
+    """`app` behind the control address."""
 
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
-        else:
-            await app(scope, receive, send)
+    def apply(change: InstrumentChange) -> None:
+        with control_errors():
+            apply_change(venue, change)
 
-    return dispatch
+    def show() -> object:
+        return [shapes.symbol_info(symbol, venue.rules(symbol)) for symbol in venue.markets]
 
-
-async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
-    if request.client is None or request.client.host not in LOOPBACK:
-        return JSONResponse({"error": "only from the same host"}, 403)
-    if request.method == "POST":
-        try:
-            apply_change(venue, InstrumentChange.model_validate_json(await request.body()))
-        except ValidationError as error:
-            return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        except VenueApiError as refusal:
-            return JSONResponse({"error": str(refusal), "code": refusal.code}, 400)
-    return JSONResponse([shapes.symbol_info(symbol, venue.rules(symbol)) for symbol in venue.markets])
+    return with_control(app, CONTROL, show, InstrumentChange.model_validate_json, apply)
 
 
 def apply_change(venue: SimulatedVenue, change: InstrumentChange) -> None:
-    """Raises AsterRefusal for a symbol that is not listed, or is to be listed twice."""
+    """Raises VenueApiError for a symbol that is not listed, or is to be listed twice."""
     if change.list is not None:
         new = change.list
         kind, first = new.contract_type, new.first

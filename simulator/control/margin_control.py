@@ -1,27 +1,24 @@
-"""How rude a simulated venue is about margin, and its automatic liquidation of accounts.
+"""``/_control/margin``: faults of a simulated venue where the margin type is changed, and automatic liquidation.
 
-``POST /_control/margin`` with a JSON object changes what it names; ``GET`` shows it; only from the same host:
+``POST`` with a JSON object changes the fields it names; ``GET`` shows them. Only from the same host.
 
 - ``{"ignored": true}``: a change of the margin type is answered with 200 and not made.
-- ``{"sets_leverage": 20}``: a change of the margin type sets that leverage as well (``null``: it does not).
-- ``{"shown_only_held": true}``: symbols without a position are left out where margin type and leverage are told.
+- ``{"sets_leverage": 20}``: a change of the margin type also sets that leverage (``null``: it does not).
+- ``{"shown_only_held": true}``: margin type and leverage are shown for symbols with a position only.
 
-With ``{"liquidates": true}`` in ``/_control/settings`` every request, a look at a control address too, first lets the
-venue close what has no more margin than it must keep: an isolated position also when the price has recovered since the
-last request, cross ones by the prices of now.
+With ``{"liquidates": true}`` in ``/_control/settings`` the venue liquidates before every request, control addresses
+included, what is at or below its maintenance margin: isolated positions also if the price has recovered since the last
+request, cross ones at the present prices.
 """
 
-import json
 from dataclasses import asdict
 from typing import Final
 
-from pydantic import Field, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.platform.values import Frozen
-from simulator.faults import LOOPBACK
+from simulator.control_address import with_control
 from simulator.venue import account_events, margin
 from simulator.venue.trading_account import Account, Holding
 from simulator.venue.venue import SimulatedVenue, to_decimal
@@ -30,7 +27,7 @@ CONTROL: Final = "/_control/margin"
 
 
 class MarginChange(Frozen):
-    """What shall change; what is not named stays."""
+    """The changes; fields that are not set are kept."""
 
     ignored: bool = False
     sets_leverage: int | None = Field(default=None, ge=1, le=125)
@@ -38,29 +35,33 @@ class MarginChange(Frozen):
 
 
 def with_margin_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
-    """`app` with the control address in front, and liquidations before every request."""
+    """`app` behind the control address, and liquidations before every request."""
     liquidator = Liquidator(venue)
+    controlled = with_control(
+        app,
+        CONTROL,
+        lambda: asdict(venue.margin_config),
+        MarginChange.model_validate_json,
+        lambda change: _apply_change(change, venue),
+    )
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             liquidator.liquidate_due()
-        if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
-        else:
-            await app(scope, receive, send)
+        await controlled(scope, receive, send)
 
     return dispatch
 
 
 class Liquidator:
-    """Liquidates what is due, when that is switched on."""
+    """Liquidates what is due, if `AccountSettings.liquidates`."""
 
     def __init__(self, venue: SimulatedVenue) -> None:
         self._venue = venue
         self._last_check_ms = venue.clock.now_ms()
 
     def liquidate_due(self) -> None:
-        """Looks at the prices since the last look."""
+        """By the prices since the last call."""
         since_ms, self._last_check_ms = self._last_check_ms, self._venue.clock.now_ms()
         for user in self._venue.users() if self._venue.settings.liquidates else ():
             account = self._venue.account(user)
@@ -79,14 +80,6 @@ class Liquidator:
         return bool(at) and (min(prices) <= at if holding.amount > 0 else max(prices) >= at)
 
 
-async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
-    if request.client is None or request.client.host not in LOOPBACK:
-        return JSONResponse({"error": "only from the same host"}, 403)
-    if request.method == "POST":
-        try:
-            change = MarginChange.model_validate_json(await request.body())
-        except ValidationError as error:
-            return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        for name in change.model_fields_set:
-            setattr(venue.margin_config, name, getattr(change, name))
-    return JSONResponse(asdict(venue.margin_config))
+def _apply_change(change: MarginChange, venue: SimulatedVenue) -> None:
+    for name in change.model_fields_set:
+        setattr(venue.margin_config, name, getattr(change, name))

@@ -1,23 +1,23 @@
-"""What a test or a person may do to the simulated market by hand, beside `simulator.faults`.
+"""``/_control/market``: prices, fills of market orders and the request limit of a simulated venue.
 
-``POST /_control/market`` with a JSON object: ``{"symbol": "BTCUSDT", "jump_percent": -5}`` moves a price at once
-(without a symbol: all), ``{"fill_delay_s": 3}`` lets market orders stay NEW for so long (market time) from now on, and
-``{"weight_per_minute": 100}`` changes the limit (0: none). ``{"fill_percent": 40}`` fills so much of every market order
-from now on, and the rest expires. ``{"refused_kinds": ["STOP_MARKET", "TAKE_PROFIT_MARKET"]}`` refuses every new order
-of these kinds (``[]``: none). ``GET`` shows them. Only from the same host.
+``POST`` takes a JSON object; ``GET`` shows the present values. Only from the same host.
+
+- ``{"symbol": "BTCUSDT", "jump_percent": -5}`` moves a price at once (without a symbol: all prices).
+- ``{"fill_delay_s": 3}``: market orders stay NEW for so long (market time) from now on.
+- ``{"fill_percent": 40}``: so much of every market order fills from now on, and the rest expires.
+- ``{"refused_kinds": ["STOP_MARKET", "TAKE_PROFIT_MARKET"]}`` refuses new orders of these kinds (``[]``: none).
+- ``{"weight_per_minute": 100}`` changes the request limit (0: none).
 """
 
-import json
 from decimal import Decimal
 from typing import Any, Final
 
-from pydantic import Field, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from pydantic import Field
+from starlette.types import ASGIApp
 
 from engine.platform.values import Frozen
-from simulator.faults import LOOPBACK
+from simulator.control.refusals import check_symbol_listed
+from simulator.control_address import with_control
 from simulator.venue.trading_account import OrderKind
 from simulator.venue.venue import SimulatedVenue
 
@@ -25,7 +25,7 @@ CONTROL: Final = "/_control/market"
 
 
 class MarketChange(Frozen):
-    """What shall change; None leaves it."""
+    """The changes; None keeps a value."""
 
     symbol: str | None = None
     jump_percent: float | None = Field(default=None, gt=-100, le=1_000)
@@ -36,32 +36,18 @@ class MarketChange(Frozen):
 
 
 def with_market_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
-    """`app` with the control address in front."""
-
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == CONTROL:
-            await (await _handle_control(Request(scope, receive), venue))(scope, receive, send)
-        else:
-            await app(scope, receive, send)
-
-    return dispatch
-
-
-async def _handle_control(request: Request, venue: SimulatedVenue) -> JSONResponse:
-    if request.client is None or request.client.host not in LOOPBACK:
-        return JSONResponse({"error": "only from the same host"}, 403)
-    if request.method == "POST":
-        try:
-            change = MarketChange.model_validate_json(await request.body())
-        except ValidationError as error:
-            return JSONResponse({"error": json.loads(error.json(include_url=False))}, 400)
-        if change.symbol is not None and change.symbol not in venue.markets:
-            return JSONResponse({"error": f"no such symbol: {change.symbol}"}, 400)
-        _apply_change(change, venue)
-    return JSONResponse(_state(venue))
+    """`app` behind the control address."""
+    return with_control(
+        app,
+        CONTROL,
+        lambda: _state(venue),
+        MarketChange.model_validate_json,
+        lambda change: _apply_change(change, venue),
+    )
 
 
 def _apply_change(change: MarketChange, venue: SimulatedVenue) -> None:
+    check_symbol_listed(venue, change.symbol)
     if change.jump_percent is not None:
         for symbol, market in venue.markets.items():
             if change.symbol in (None, symbol):

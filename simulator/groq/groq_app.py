@@ -1,5 +1,5 @@
-"""A local server that speaks Groq's chat completions; in a model's place answers the rule of
-`simulator.groq.rule_model`.
+"""A local server that speaks Groq's chat completions; the rule of `simulator.groq.rule_model` answers in place of a
+model.
 
 Approximations: a token is four bytes of UTF-8, rounded up, plus four tokens a message; reasoning costs 40 to 600 tokens
 by effort. A prefix of the prompt that was seen before counts as cached, in blocks of 128 tokens.
@@ -28,7 +28,7 @@ SCHEMA_MODELS: Final = ("openai/gpt-oss-120b", "openai/gpt-oss-20b")
 MODELS: Final = (*SCHEMA_MODELS, "qwen/qwen3.6-27b")
 DECOMMISSIONED: Final = ("llama-3.1-70b-versatile",)
 REASONING_TOKENS: Final = {"none": 0, "low": 40, "medium": 120, "high": 400, "default": 600}
-EFFORTS: Final = {  # which of them a model takes, and which it has when nothing is said
+EFFORTS: Final = {  # by model
     **dict.fromkeys(SCHEMA_MODELS, ("low", "medium", "high")),
     "qwen/qwen3.6-27b": ("none", "default"),
 }
@@ -38,7 +38,7 @@ MESSAGE_TOKENS: Final = 4
 
 
 class GroqApiError(Exception):
-    """``{"error": {"message", "type", "code"}}`` with a status."""
+    """Answered as ``{"error": {"message", "type", "code", **more}}`` with `status`."""
 
     def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class ChatMessage(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """What we read of a request; the rest of Groq's parameters are accepted and without effect."""
+    """The parameters that have an effect; others of Groq's are accepted and ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -101,7 +101,7 @@ class Groq:
         self._clock = clock
 
     def complete(self, request: ChatRequest) -> tuple[dict[str, Any], dict[str, str]]:
-        """The body and the headers of a completion. Raises GroqRefusal."""
+        """The body and the headers of a completion. Raises GroqApiError."""
         self._check(request)
         now = self._clock()
         prompt_tokens = count_tokens(request.prompt) + MESSAGE_TOKENS * len(request.messages)
@@ -132,7 +132,7 @@ class Groq:
 
 
 def _rate_limit_error(model: str, refusal: QuotaExceeded, headers: dict[str, str]) -> GroqApiError:
-    """429 with the time to wait, or 413 where waiting does not help. No header tells of requests per minute, nor of
+    """429 with the time to wait, or 413 where waiting does not help. As at Groq, no header has requests per minute or
     tokens per day."""
     kind = "tokens" if "token" in refusal.kind else "requests"
     where = f"for model `{model}` in organization `org_simulated` service tier `on_demand` on {refusal.kind}"
@@ -148,7 +148,7 @@ def _rate_limit_error(model: str, refusal: QuotaExceeded, headers: dict[str, str
 
 
 def answer_request(request: ChatRequest) -> Answer:
-    """The rule's decision in the wanted format, cut at the wanted number of tokens as a model's would be."""
+    """The rule's decision in the requested format, cut at the requested number of tokens. Raises GroqApiError."""
     decision = rule_model.answer_prompt(request.prompt)
     if request.format == "json_schema":
         decision = _fit_schema(decision, (request.response_format or {}).get("json_schema"))
@@ -203,7 +203,7 @@ def _completion_body(request: ChatRequest, answer: Answer, prompt_tokens: int, c
 
 
 def create_groq(groq: Groq, api_key: str | None = None, faults: Faults | None = None) -> ASGIApp:
-    """The application. With `api_key` only that key is let in, without it any bearer token."""
+    """The application. It accepts `api_key` only; any bearer token if that is None."""
     app = FastAPI(title="Sparky's stand-in for Groq", docs_url=None, redoc_url=None, openapi_url=None)
 
     def check_key(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Which beginnings of prompts have been seen: a provider's prefix cache, as far as its effect on usage goes."""
+"""A provider's prefix cache, as far as it affects usage figures: which beginnings of prompts have been seen."""
 
 import hashlib
 from collections import OrderedDict

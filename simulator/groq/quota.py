@@ -1,4 +1,4 @@
-"""Groq's limits as the stand-in keeps them: sliding windows of requests and tokens, per model, with time passed in."""
+"""Groq's limits: sliding windows of requests and tokens per model. Pure, with time (monotonic seconds) passed in."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class QuotaExceeded:
-    """Which limit a request would break, what it is, and when there is room again."""
+    """The limit that a request would exceed, and when there is room again."""
 
     kind: str  # "requests per minute (RPM)" and the like
     limit: int
@@ -33,7 +33,7 @@ class QuotaExceeded:
 
     @property
     def exceeds_limit_alone(self) -> bool:
-        """Waiting does not help: the request alone is larger than the limit."""
+        """Whether the request alone is larger than the limit, so that waiting does not help."""
         return self.wanted > self.limit
 
 
@@ -64,7 +64,7 @@ class SlidingWindow:
 
 
 class Quota:
-    """The account of one model."""
+    """The usage of one model."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -74,7 +74,7 @@ class Quota:
         self.day_tokens = SlidingWindow(DAY_S)
 
     def admit(self, now: float, tokens: int) -> QuotaExceeded | None:
-        """Counts a request of about `tokens`, or says which limit refuses it (and counts nothing)."""
+        """Counts a request of about `tokens`; or counts nothing and returns the limit that it exceeds."""
         checks = (
             ("requests per minute (RPM)", self.minute, self.limits.rpm, 1),
             ("requests per day (RPD)", self.day, self.limits.rpd, 1),
@@ -90,7 +90,8 @@ class Quota:
         return None
 
     def headers(self, now: float) -> dict[str, str]:
-        """`requests` speak of the day, `tokens` of the minute, `reset` is a duration such as ``2m59.56s``."""
+        """Headers as Groq sends them: requests are per day, tokens per minute, reset is a duration such as
+        ``2m59.56s``."""
         requests, tokens = self.day.usage(now), self.tokens.usage(now)
         return {
             "x-ratelimit-limit-requests": str(self.limits.rpd),

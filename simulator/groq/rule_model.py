@@ -1,10 +1,10 @@
-"""The rule that answers in a model's place: plain arithmetic on the market block, honestly labelled, always the same.
+"""The rule that answers in place of a model: deterministic arithmetic on the market block; answers are labelled.
 
 For each symbol in ``<market>`` (see `decide`), with h the MACD histogram, t = EMA 12 - EMA 26, both in units of ATR 14:
 
 | profile | goes LONG (SHORT mirrored) | distance d | closes a LONG (SHORT mirrored) | share of max_position_usd |
 |---|---|---|---|---|
-| conservative | RSI < 47: bought when others sold | (47 - RSI) / 20 | RSI > 50, or RSI < 25 | 0.25 |
+| conservative | RSI < 47 (mean reversion) | (47 - RSI) / 20 | RSI > 50, or RSI < 25 | 0.25 |
 | balanced | t > 0 and h > 0 | min(t, 5 h) / 2 | h < 0 | 0.5 |
 | aggressive | h > 0 | 5 h / 2 | h < 0 | 0.8 |
 
@@ -30,7 +30,7 @@ RSI_EXTREME: Final = 25.0
 
 @dataclass(frozen=True)
 class SymbolView:
-    """One symbol as the rule sees it: everything signed so that positive speaks for LONG."""
+    """The indicators of one symbol; `trend` and `momentum` are positive for LONG, in units of ATR."""
 
     symbol: str
     rsi: float
@@ -57,7 +57,7 @@ def parse_market_block(prompt: str) -> dict[str, Any] | None:
 
 def decide(block: Mapping[str, Any]) -> dict[str, Any]:
     """The rule above for ``{"symbols": [{"symbol", "indicators"}...], "positions": [...], "limits": {...},
-    "risk_profile"}``. A symbol whose indicators still warm up is left alone."""
+    "risk_profile"}``. Symbols whose indicators are still warming up are ignored."""
     profile = str(block.get("risk_profile"))
     profile = profile if profile in SHARE else "balanced"
     held = {str(row.get("symbol")): str(row.get("side")).upper() == "LONG" for row in block.get("positions") or []}

@@ -1,4 +1,4 @@
-"""Reading candles that a person gives us: every fault is one sentence naming the file, the line and what is wrong."""
+"""Reads a CSV of one-minute candles; an error is one sentence that names the file, the line and the fault."""
 
 import csv
 import math
@@ -20,7 +20,8 @@ class LineError(Exception):
 
 
 def symbol_from_name(path: Path) -> str:
-    """The symbol that the file's name begins with: ``BTCUSDT-1m-2023-03.csv`` holds BTCUSDT."""
+    """The symbol that the file's name begins with, as in ``BTCUSDT-1m-2023-03.csv``. Raises ConfigurationError for
+    others."""
     match = re.match(r"([A-Z0-9]{2,20}(?:USDT|USDC|USD))(?:[^A-Z0-9].*)?$", path.stem)
     if match is None:
         raise ConfigurationError(
@@ -32,7 +33,7 @@ def symbol_from_name(path: Path) -> str:
 def read_candles(path: Path) -> FileSeries:
     """One-minute candles, `open_time_ms,open,high,low,close,volume`, oldest first, without a gap, at least 101.
 
-    Raises BadConfiguration naming file, line and fault.
+    Raises ConfigurationError naming file, line and fault.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -9,6 +9,17 @@ from engine.domain.market import Candle
 
 MINUTE_MS: Final = 60_000
 DAY_MINUTES: Final = 1_440
+INTERVAL_MINUTES: Final = {
+    "1m": 1,
+    "3m": 3,
+    "5m": 5,
+    "15m": 15,
+    "30m": 30,
+    "1h": 60,
+    "2h": 120,
+    "4h": 240,
+    "1d": DAY_MINUTES,
+}
 CACHED_DAYS: Final = 8
 
 
@@ -41,8 +52,8 @@ class SyntheticSeries:
     """A seeded random market without end: every candle is a function of seed, symbol and time alone.
 
     Each UTC day opens at a level drawn around `base` (log-normal, 4 %), and its minutes are a Brownian bridge from one
-    day's level to the next with a volatility of `volatility` per minute that swells and ebbs twice a day. So the price
-    wanders as a market does, yet neither dies out nor runs away, and nobody has to compute the days before.
+    day's level to the next, with a volatility of `volatility` per minute that rises and falls twice a day. So the price
+    stays near `base`, and a day is computed without the days before it.
     """
 
     start_ms = 0
@@ -88,7 +99,7 @@ def _volatility_factor(minute: int) -> float:
 
 
 def synthetic_series(seed: int) -> dict[str, Series]:
-    """The three markets that exist when no file is named; volatilities per minute are about those of the real ones."""
+    """The three markets without a file of candles; volatilities per minute are about those of the real ones."""
     return {
         "BTCUSDT": SyntheticSeries(seed, "BTCUSDT", 65_000.0, 0.0006, 1),
         "ETHUSDT": SyntheticSeries(seed, "ETHUSDT", 3_200.0, 0.0008, 2),

@@ -1,10 +1,10 @@
-"""Rows of klines with faults in them, as a pure function of the true rows."""
+"""Puts faults into rows of klines. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-Row = list[Any]  # as `simulator.aster.shapes.kline` makes it: open time, open, high, low, close, volume and more
+Row = list[Any]  # as `simulator.futures_api.shapes.kline` makes it: open time, open, high, low, close, volume and more
 _FIGURES: Final = range(1, 6)
 
 
@@ -26,12 +26,12 @@ class KlineFault:
         return open_ms in self.missing or (self.missing_from_ms is not None and open_ms >= self.missing_from_ms)
 
     def max_missing(self, now_ms: int, length_ms: int) -> int:
-        """How many of the candles until `now_ms` are missing at most."""
+        """An upper bound of how many candles until `now_ms` are missing."""
         since_ms = now_ms + 1 if self.missing_from_ms is None else self.missing_from_ms
         return len(self.missing) + max(0, (now_ms - since_ms) // length_ms + 1)
 
     def apply(self, row: Row) -> list[Row]:
-        """The rows that are told for a true one."""
+        """The rows that are sent for a correct one."""
         open_ms = row[0]
         if self.is_missing(open_ms):
             return []
@@ -48,10 +48,10 @@ class KlineFault:
 
 
 def apply_faults(rows: Sequence[Row], faults: Sequence[KlineFault]) -> list[Row]:
-    """`rows`, oldest first, as they are told with `faults`."""
+    """`rows`, oldest first, as they are sent with `faults`."""
     found = [list(row) for row in rows]
     for fault in faults:
-        found = _reorder([told for row in found for told in fault.apply(row)], fault.order)
+        found = _reorder([sent for row in found for sent in fault.apply(row)], fault.order)
     return found
 
 
@@ -67,7 +67,7 @@ def _make_quiet(row: Row) -> Row:
 
 
 def _make_half(row: Row) -> Row:
-    """The candle as it may have looked before anything but its first trade was told."""
+    """The candle as it may have been after its first trade."""
     return [row[0], *[row[1]] * 4, str(float(row[5]) / 2), *row[6:]]
 
 

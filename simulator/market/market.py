@@ -1,4 +1,4 @@
-"""The simulated market: what a price was and is, and its candle so far, as pure functions of candles and time."""
+"""The simulated market: prices and candles at a time, as functions of a series and that time."""
 
 import functools
 import itertools
@@ -18,7 +18,7 @@ LATEST_MS: Final = 2**62
 
 
 class MarketClock:
-    """Simulated time: from `start_ms` on, `speed` times as fast as `monotonic`, up to `end_ms`, where it stands."""
+    """Simulated time: from `start_ms` on, `speed` times as fast as `monotonic`; it stops at `end_ms`."""
 
     def __init__(
         self, start_ms: int, speed: float, end_ms: int | None, monotonic: Callable[[], float] = time.monotonic
@@ -40,7 +40,8 @@ class MarketClock:
 
 
 def market_start_ms(series: Series, wanted_ms: int) -> int:
-    """Where the clock starts: in a file after a day (100 candles if it is shorter than two days), else `wanted_ms`."""
+    """Where the clock starts: after the first day of a file (after 100 candles if it is shorter than two days), or
+    `wanted_ms` for a series without an end."""
     if series.end_ms is None:
         return wanted_ms
     minutes = (series.end_ms - series.start_ms) // MINUTE_MS
@@ -49,15 +50,15 @@ def market_start_ms(series: Series, wanted_ms: int) -> int:
 
 
 def corners(candle: Candle) -> tuple[float, float, float, float]:
-    """The prices that a candle passes in turn, a third of its time between each: open, low, high, close when it rises
-    and open, high, low, close when it falls."""
+    """The prices that a candle passes through, with a third of its time between them: open, low, high, close if it
+    rises, else open, high, low, close."""
     if candle.close >= candle.open:
         return candle.open, candle.low, candle.high, candle.close
     return candle.open, candle.high, candle.low, candle.close
 
 
 def price_within(candle: Candle, fraction: float) -> float:
-    """The price when `fraction` (0 to 1) of the candle's time has passed, straight from corner to corner."""
+    """The price when `fraction` (0 to 1) of the candle's time has passed, linear between corners."""
     path = corners(candle)
     segment = min(int(fraction * 3), 2)
     part = fraction * 3 - segment
@@ -91,10 +92,10 @@ class PriceSegment:
 
 
 class Market:
-    """One symbol's market. Prices have the decimals of its candles; nothing depends on what was asked before.
+    """One symbol's market. Prices have the decimals of its candles.
 
-    `jump` moves the price at one moment and for good: everything after it is scaled, and the candle around it shows it.
-    Between `halt` and `resume` the price stands still, and minutes without any trade have no candle.
+    `jump` scales all prices from one moment on; the candle of that moment contains the jump. Between `halt` and
+    `resume` the price does not change, and minutes without any trade have no candle.
     """
 
     def __init__(self, series: Series) -> None:
@@ -113,27 +114,29 @@ class Market:
         return round(self._exact_price(now_ms, now_ms), self.decimals)
 
     def jump(self, now_ms: int, percent: float) -> None:
-        """From `now_ms`, which is not before any earlier jump, on the price is `percent` higher than it would be."""
+        """Raises prices by `percent` from `now_ms` on, which must not be before an earlier jump."""
         self._jumps.append((now_ms, 1 + percent / 100))
         self._day_until.cache_clear()
 
     def halt(self, now_ms: int) -> None:
-        """From `now_ms`, which is not before any earlier halt, on nothing is traded. Twice is once."""
+        """No trades from `now_ms` on, which must not be before an earlier halt. Does nothing while halted."""
         if self.last_trade_ms(now_ms) == now_ms and (not self._halts or self._halts[-1] != (now_ms, LATEST_MS)):
             self._halts.append((now_ms, LATEST_MS))
 
     def resume(self, now_ms: int) -> None:
-        """The halt under way, if any, ends."""
+        """Ends the present halt, if any."""
         if self._halts and self._halts[-1][1] == LATEST_MS:
             self._halts[-1] = (self._halts[-1][0], now_ms)
             self._day_until.cache_clear()
 
     def last_trade_ms(self, now_ms: int) -> int:
-        """The last moment until `now_ms` at which the market traded: itself, or when the halt under way began."""
+        """The last moment until `now_ms` at which the market traded: `now_ms`, or the start of the halt at that
+        moment."""
         return next((since_ms for since_ms, until_ms in self._halts if since_ms <= now_ms < until_ms), now_ms)
 
     def segments(self, since_ms: int, until_ms: int) -> Iterator[PriceSegment]:
-        """The price's path from `since_ms` to `until_ms` in order, both included, and a jump at `until_ms` too."""
+        """The price's path from `since_ms` to `until_ms`, both included, in order of time; a jump at `until_ms` is
+        included."""
         bends = {since_ms, until_ms, *(at_ms for at_ms, _ in self._jumps if since_ms < at_ms <= until_ms)}
         bends |= {at_ms for halt in self._halts for at_ms in halt if since_ms < at_ms < until_ms}
         bends |= set(range(since_ms - since_ms % SEGMENT_MS + SEGMENT_MS, until_ms, SEGMENT_MS))
@@ -151,7 +154,8 @@ class Market:
         return max(bid, self.tick), ask
 
     def candles(self, now_ms: int, minutes: int, limit: int, until_ms: int | None = None) -> list[Candle]:
-        """Up to `limit` candles of `minutes`, oldest first, opened by `until_ms`; the last one may still be forming."""
+        """Up to `limit` candles of `minutes`, oldest first, that open by `until_ms`; the last one may still be
+        forming."""
         length_ms = minutes * MINUTE_MS
         newest_ms = min(now_ms, until_ms if until_ms is not None else now_ms, self._last_open_ms())
         newest_ms -= newest_ms % length_ms
@@ -177,7 +181,8 @@ class Market:
         return LATEST_MS if end_ms is None else end_ms - MINUTE_MS
 
     def _exact_price(self, at_ms: int, scaled_as_ms: int) -> float:
-        """The price at `at_ms`, with the jumps until `scaled_as_ms`, and as it was before a halt that lasts then."""
+        """The price at `at_ms`, scaled by the jumps until `scaled_as_ms`; that of the start of a halt in force at that
+        time."""
         traded_ms = self.last_trade_ms(scaled_as_ms)
         candle, fraction = self._candle_at(at_ms if traded_ms == scaled_as_ms else min(at_ms, traded_ms))
         return price_within(candle, fraction) * self._jump_factor(scaled_as_ms)
@@ -200,7 +205,7 @@ class Market:
         return [self._minute(at_ms, now_ms) for at_ms in opens if not self._is_halted(at_ms, at_ms + MINUTE_MS)]
 
     def _is_halted(self, since_ms: int, until_ms: int) -> bool:
-        """Whether there was no trade at all between the two."""
+        """Whether one halt covers all the time between the two."""
         return any(since_halt <= since_ms and until_ms <= until_halt for since_halt, until_halt in self._halts)
 
     def _minute(self, open_ms: int, now_ms: int) -> Candle:

@@ -1,4 +1,4 @@
-"""Where the simulated market was when it was last seen, so that a restart goes on from there and not from the start."""
+"""Remembers the market's time, so that a restarted simulator continues from there."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ log: Final = structlog.get_logger()
 
 
 class MarketTimeFile:
-    """A small file that remembers the market time of one `series` (a name; another series has another history)."""
+    """A file with the market time of the series named `series`."""
 
     def __init__(self, path: Path, series: str) -> None:
         self._path = path
@@ -27,7 +27,7 @@ class MarketTimeFile:
             return None
 
     def write(self, market_ms: int) -> None:
-        """Replaces the file at once. A disk that refuses costs the memory, not the market."""
+        """Replaces the file atomically. A write that fails is logged only, because the market can go on without it."""
         try:
             atomic_file.write_atomic(self._path, json.dumps({"series": self._series, "market_ms": market_ms}))
         except OSError as error:

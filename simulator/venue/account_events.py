@@ -1,6 +1,6 @@
-"""What happens to an account at the simulated venue without its API: a person's hands, the venue's force, and funding.
+"""Events of an account outside its API: manual trades, liquidation, auto-deleveraging, funding.
 
-Refusals, delays and partial fills that `/_control/market` asks for are for orders of the API and do not apply here.
+Refusals, delays and partial fills of `/_control/market` apply to orders of the API only.
 """
 
 from decimal import ROUND_FLOOR, Decimal
@@ -12,13 +12,13 @@ from simulator.venue.venue import SimulatedVenue
 
 PERCENT: Final = Decimal(100)
 INSURANCE_PERCENT: Final = Decimal("0.5")  # of the notional of a liquidation
-AVERAGE_STEP: Final = Decimal("1e-8")  # venues tell average prices rounded
+AVERAGE_STEP: Final = Decimal("1e-8")  # venues report average prices rounded
 
 
 def trade_manually(
     venue: SimulatedVenue, user: str, symbol: str, side: Literal["BUY", "SELL"], quantity: Decimal
 ) -> Order:
-    """A market order from the venue's page; it may cross zero. Raises AsterRefusal as for any order."""
+    """A market order from the venue's page; it may cross zero. Raises VenueApiError as for any order."""
     given = {"symbol": symbol, "side": side, "type": "MARKET", "quantity": f"{quantity:f}"}
     order = venue.build_order(given)
     order.client_order_id = f"{'web' if order.order_id % 2 else 'ios'}_{order.order_id}"
@@ -28,7 +28,7 @@ def trade_manually(
 
 
 def close_manually(venue: SimulatedVenue, user: str, symbol: str) -> Order | None:
-    """Closes the whole net position from the venue's page; None where there is none."""
+    """Closes the whole net position from the venue's page; None if there is none."""
     amount = venue.account(user).holding(symbol).amount
     if not amount:
         return None
@@ -36,7 +36,7 @@ def close_manually(venue: SimulatedVenue, user: str, symbol: str) -> Order | Non
 
 
 def trade_with_itself(venue: SimulatedVenue, user: str, symbol: str, quantity: Decimal) -> None:
-    """A person's market order sells into a limit order of the same account: one trade, under one id on both sides."""
+    """A manual market order sells into a limit order of the same account: one trade id on both sides."""
     account, (bid, _) = venue.account(user), venue.best_bid_ask(symbol)
     shared: int | None = None
     for side, kind in (("BUY", "LIMIT"), ("SELL", "MARKET")):
@@ -59,9 +59,9 @@ def liquidate(
     *,
     keeps_orders: bool = False,
 ) -> Order | None:
-    """Closes up to `quantity` (None: all) in so many trades, a tick apart; the symbol's orders are cancelled first.
+    """Closes up to `quantity` (None: all) in `pieces` trades, a tick apart; cancels the symbol's orders first.
 
-    The insurance fee is taken from the balance. None where there is no position.
+    The insurance fee is taken from the balance. None if there is no position.
     """
     account = venue.account(user)
     if not keeps_orders:
@@ -76,7 +76,7 @@ def liquidate(
 def auto_deleverage(
     venue: SimulatedVenue, user: str, symbol: str, quantity: Decimal | None = None, pieces: int = 1
 ) -> Order | None:
-    """Auto-deleveraging: as `liquidate`, without a fee and with all orders left waiting."""
+    """Auto-deleveraging: as `liquidate`, without a fee; open orders stay."""
     return _force_close(venue, venue.account(user), symbol, quantity, "ADL", pieces)
 
 
@@ -87,7 +87,7 @@ def cancel_all(venue: SimulatedVenue, user: str, symbol: str) -> None:
 
 
 def pay_funding(venue: SimulatedVenue, user: str, symbol: str, rate: Decimal) -> None:
-    """Longs pay `rate` of the position's worth, shorts receive it; nothing where there is no position."""
+    """Longs pay `rate` of the position's value, shorts receive it; nothing without a position."""
     account = venue.account(user)
     fee = -account.holding(symbol).amount * venue.price(symbol) * rate
     account.receive_funding(symbol, fee, venue.clock.now_ms())

@@ -1,8 +1,8 @@
-"""The accounts of the simulated venue on disk, so that a position outlives the simulator however that ends.
+"""Keeps the accounts of the simulated venue on disk, so that positions outlive its process.
 
-A file of JSON lines: first the name of the series that is traded (another series is another world, and starts without
-accounts), then one line for every change, written before the change is answered. Reading takes the last word on
-everything, and a line that a killed process left unfinished ends it.
+A file of JSON lines: first the name of the series that is traded (another series starts without accounts), then one
+line per change, written before the request is answered. When read, later lines win; reading ends at a line that a
+killed process left incomplete.
 """
 
 import json
@@ -22,7 +22,7 @@ DECIMAL_FIELDS: Final = frozenset(field.name for kind in PERSISTED for field in 
 
 
 class AccountFile:
-    """One file. A disk that refuses costs the memory, not the venue."""
+    """One file. A write that fails is logged only, because the venue can go on without it."""
 
     def __init__(self, path: Path, series: str) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class AccountFile:
         self._written_counts: dict[str, tuple[int, int]] = {}  # fills and incomes on file, per user
 
     def read(self) -> dict[str, Account]:
-        """All accounts of this series as they were last written; the file then is written anew, without the past."""
+        """All accounts of this series, by user; compacts the file to one line per account."""
         accounts: dict[str, Account] = {}
         for line in self._read_lines():
             _apply_line(accounts.setdefault(line["user"], Account()), line)
@@ -41,7 +41,7 @@ class AccountFile:
         return accounts
 
     def write(self, user: str, account: Account) -> None:
-        """Adds what changed since the last time; `read` comes first."""
+        """Appends what has changed since the last call; `read` must have been called before."""
         try:
             with self._path.open("ab", buffering=0) as file:
                 file.write(self._build_line(user, account, account.unsaved_orders).encode())
@@ -94,11 +94,12 @@ def _apply_line(account: Account, line: dict[str, Any]) -> None:
     account.fee_coin_left = None if left is None else Decimal(left)
     account.funded_ms = dict(line.get("funded_ms", {}))
     account.holdings = {symbol: Holding(**_parse_decimals(held)) for symbol, held in line["holdings"].items()}
-    for order_id, told in line["orders"].items():
-        account.orders[int(order_id)] = Order(**_parse_decimals(told))
-    for told in line["fills"]:
-        account.fills.append(Fill(**_parse_decimals(told) | {"order": account.orders[told["order"]]}))
-    account.incomes.extend(Income(**_parse_decimals(told)) for told in line.get("incomes", ()))  # older files have none
+    for order_id, values in line["orders"].items():
+        account.orders[int(order_id)] = Order(**_parse_decimals(values))
+    for values in line["fills"]:
+        account.fills.append(Fill(**_parse_decimals(values) | {"order": account.orders[values["order"]]}))
+    # older files have none
+    account.incomes.extend(Income(**_parse_decimals(values)) for values in line.get("incomes", ()))
 
 
 def _parse_decimals(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Aster's way to say no: ``{"code": -1121, "msg": "Invalid symbol."}`` with a 4xx status."""
+"""A refusal by the venue: ``{"code": -1121, "msg": "Invalid symbol."}`` with a 4xx status."""
 
 
 class VenueApiError(Exception):
-    """`code` as in Aster's list of error codes."""
+    """`code` is one of Aster's error codes, `status` of HTTP."""
 
     def __init__(self, code: int, message: str, status: int = 400) -> None:
         super().__init__(message)

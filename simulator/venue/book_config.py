@@ -1,4 +1,4 @@
-"""How a simulated market quotes: spread, levels of its book, times and mark price, as a test or a person wants them."""
+"""The order book of a simulated market: best prices and levels, by a configuration."""
 
 import itertools
 import math
@@ -15,12 +15,12 @@ Level = tuple[Decimal, Decimal]  # price, quantity
 
 @dataclass
 class BookConfig:
-    """How one symbol is quoted. The default: 1 basis point of spread, and more in each level than anybody orders.
+    """How one symbol is quoted. Default: 1 basis point of spread, and levels larger than any order.
 
     `spread_percent` is how far the ask is above the bid; below 0 the book is crossed. Each of `most_levels` levels
     (None: as many as are asked for) holds `level_quantity` and is `level_step_percent` of the price (None: one tick)
-    from the one before. `book_age_ms` and `mark_age_ms` (of market time) are how old book and mark price are, below 0
-    from the future; with `times_hidden` the book tells no time. `mark_percent` is how far the mark price is above the
+    from the one before. `book_age_ms` and `mark_age_ms` (of market time) are the ages of book and mark price, below 0
+    in the future; with `times_hidden` the book has no timestamps. `mark_percent` is how far the mark price is above the
     market, `ticker_percent` how far the prices of the tickers are above those of the book. With `fills_through` market
     orders are filled level by level, and what the book does not hold expires.
     """
@@ -51,7 +51,7 @@ def quoted_bid_ask(market: Market, config: BookConfig, now_ms: int) -> tuple[flo
 
 
 def levels(market: Market, config: BookConfig, now_ms: int, *, are_asks: bool) -> Iterator[Level]:
-    """The levels of one side, the best first; below the first tick there are none."""
+    """The levels of one side, best first; prices below one tick are left out."""
     if config.empty_side in ("both", "asks" if are_asks else "bids"):
         return
     bid, ask = quoted_bid_ask(market, config, now_ms)
@@ -67,7 +67,7 @@ def levels(market: Market, config: BookConfig, now_ms: int, *, are_asks: bool) -
 
 
 def take_levels(market: Market, config: BookConfig, now_ms: int, quantity: Decimal, *, is_buy: bool) -> list[Level]:
-    """What a market order of `quantity` takes from each level, less in all where the book ends."""
+    """What a market order takes from each level; in all less than `quantity` if the book is too small."""
     taken: list[Level] = []
     for price, offered in levels(market, config, now_ms, are_asks=is_buy):
         part = min(offered, quantity)

@@ -1,7 +1,7 @@
-"""When the simulated venue pays funding, and at which rate: by schedule, per symbol, in market time.
+"""The schedule by which the simulated venue pays funding: rates and intervals per symbol, in market time.
 
-A payment is due at every full multiple of a symbol's interval. It is paid on what an account holds at that moment, at
-the price of that moment, when the account is next looked at: once, whatever time has passed.
+A payment is due at every full multiple of a symbol's interval, on the position and at the price of that moment. It is
+booked once, when the account is next used.
 """
 
 import json
@@ -33,7 +33,7 @@ class RatePlan:
     hours: int
 
     def payments(self, since_ms: int, until_ms: int) -> Iterator[Payment]:
-        """Those after `since_ms` and until `until_ms`."""
+        """Payments after `since_ms` and until `until_ms` (included)."""
         length_ms, first_ms = self.hours * HOUR_MS, max(since_ms, self.since_ms)
         if not self.rates:
             return
@@ -46,11 +46,11 @@ class RatePlan:
 
 @dataclass
 class FundingConfig:
-    """How what is told of funding differs from what is usual.
+    """Faults in what the venue reports of funding.
 
-    Income carries the time `late_s` after the payment's; its rows are told twice with `rows_twice`, in small letters
-    with `small_letters`, and in `asset`. `rate_hidden` and `next_hidden` are about ``premiumIndex``: no rate is told,
-    and 0 as the next time. With `mark_hidden` the history tells no price.
+    Rows of income carry the payment's time plus `late_s` and the asset `asset`, appear twice with `rows_twice`, and
+    have the symbol in lower case with `small_letters`. In ``premiumIndex`` the rate is absent with `rate_hidden`, and
+    the next time is 0 with `next_hidden`. With `mark_hidden` the history has no price.
     """
 
     late_s: int = 0
@@ -64,7 +64,7 @@ class FundingConfig:
 
 @dataclass
 class FundingSchedule:
-    """All plans of a venue; nothing is due without one. `path` keeps them beyond the process."""
+    """All plans of a venue; without one nothing is due. They are kept in the file `path`, if given."""
 
     path: Path | None = None
     config: FundingConfig = field(default_factory=FundingConfig)
@@ -80,18 +80,18 @@ class FundingSchedule:
             self._plans[symbol] = [RatePlan(each["since_ms"], tuple(each["rates"]), each["hours"]) for each in plans]
 
     def set_rates(self, symbol: str, now_ms: int, rates: tuple[Decimal, ...], hours: int) -> None:
-        """From now on; without rates nothing is paid any more."""
+        """Starts a new plan at `now_ms`; empty `rates` end payments."""
         self._plans.setdefault(symbol, []).append(RatePlan(now_ms, tuple(f"{rate:f}" for rate in rates), hours))
         if self.path is not None:
             rows = {name: [asdict(each) for each in plans] for name, plans in self._plans.items()}
             atomic_file.write_atomic(self.path, json.dumps(rows))
 
     def add_single_payment(self, symbol: str, now_ms: int, rate: Decimal) -> None:
-        """Notes a payment beside the schedule, for the history alone."""
+        """Adds a payment outside the schedule to the history."""
         self._single_payments.setdefault(symbol, []).append(Payment(now_ms, rate))
 
     def payments_due(self, symbol: str, since_ms: int, until_ms: int) -> list[Payment]:
-        """By schedule after `since_ms` and until `until_ms`, oldest first."""
+        """Scheduled payments after `since_ms` and until `until_ms`, oldest first."""
         plans = self._plans.get(symbol, [])
         ends = [*(each.since_ms for each in plans[1:]), until_ms]
         pairs = zip(plans, ends, strict=True) if plans else ()
@@ -109,7 +109,7 @@ class FundingSchedule:
         return plans[-1].hours if plans else DEFAULT_HOURS
 
     def next_payment(self, symbol: str, now_ms: int) -> Payment | None:
-        """The next one by schedule; None where nothing will be paid."""
+        """The next scheduled payment; None if there is none."""
         plans = self._plans.get(symbol)
         if not plans or not plans[-1].rates:
             return None

@@ -1,4 +1,4 @@
-"""How the list of a simulated venue changes while clients run: new symbols, and symbols that are settled and vanish."""
+"""Lists new symbols at a simulated venue, and settles and delists symbols, while clients run."""
 
 from decimal import Decimal
 from typing import Final, Literal
@@ -11,7 +11,7 @@ from simulator.venue.trading_account import ZERO, Account, Order
 from simulator.venue.venue import SimulatedVenue
 
 SettlementRecord = Literal["trades", "REALIZED_PNL", "DELIVERED_SETTELMENT", "nothing"]
-# Of the client id of an order with which the venue settles a position of a contract that it delivers or delists.
+# Client order id of an order by which the venue settles a position of a contract that it delivers or delists.
 SETTLEMENT_ID_PREFIX: Final = "settlement_autoclose-"
 
 
@@ -26,7 +26,7 @@ def add_symbol(
 ) -> None:
     """Lists `symbol`, which trades as `like` does, `jump_percent` higher; before all others with `first`.
 
-    Raises AsterRefusal where it is listed already, or `like` is not.
+    Raises VenueApiError if it is listed already, or `like` is not.
     """
     if symbol in venue.markets:
         raise VenueApiError(-1121, f"{symbol} is listed already.")
@@ -45,13 +45,13 @@ def remove_symbol(venue: SimulatedVenue, symbol: str, settled: SettlementRecord,
     """Cancels the symbol's orders, settles its positions at `price` (None: the last one), and lists it no more.
 
     With "trades" the settlement is shown as orders and trades; with a kind of income as income alone; with "nothing"
-    it changes the balance only. Raises AsterRefusal for a symbol that is not listed.
+    it changes the balance only. Raises VenueApiError for a symbol that is not listed.
     """
     venue.market(symbol)
-    at = venue.price(symbol) if price is None else price
+    settlement_price = venue.price(symbol) if price is None else price
     for user in venue.users():
         cancel_all(venue, user, symbol)
-        _settle(venue, venue.account(user), symbol, settled, at)
+        _settle(venue, venue.account(user), symbol, settled, settlement_price)
         venue.save_account(user, is_read_only=False)
     del venue.markets[symbol]
     venue.forget_rules(symbol)
@@ -78,7 +78,7 @@ def _settle(venue: SimulatedVenue, account: Account, symbol: str, settled: Settl
 
 
 def _build_settlement_order(venue: SimulatedVenue, symbol: str, amount: Decimal) -> Order:
-    """As the venue makes it: no filter applies."""
+    """An order of the venue itself, to which no filter applies."""
     order_id, now_ms = venue.new_order_id(), venue.clock.now_ms()
     return Order(
         order_id=order_id,

@@ -1,4 +1,4 @@
-"""What a simulated venue lists of one symbol, and which orders its filters refuse, by the codes of Binance's futures.
+"""The listing of one symbol, and the filters that refuse orders, with the error codes of Binance's futures.
 
 Source: Binance's and Aster's lists of error codes and filters. Market orders, and stops and targets that act at the
 market, have to satisfy MARKET_LOT_SIZE and the step of LOT_SIZE; limit orders LOT_SIZE alone.
@@ -14,6 +14,7 @@ from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import MIN_NOTIONAL, ZERO, Order
 
 TRADING: Final = "TRADING"
+QUOTES: Final = ("USDT", "USDC", "USD")
 ONE: Final = Decimal(1)
 
 
@@ -26,7 +27,7 @@ class LotRule:
     max_quantity: Decimal
 
     def check(self, quantity: Decimal) -> None:
-        """Raises AsterRefusal."""
+        """Raises VenueApiError."""
         if self.max_quantity and quantity > self.max_quantity:
             raise VenueApiError(-4005, "Quantity greater than max quantity.")
         if self.step and _decimals(quantity) > _decimals(self.step):
@@ -41,7 +42,7 @@ class LotRule:
 class InstrumentRules:
     """One row of exchangeInfo. `contract_type` None leaves the field out; `pair` is the perpetual's name.
 
-    `refused_with`, where there is one, is answered instead of the filter's own code. `reductions_refused` refuses
+    `refused_with`, if set, replaces the filters' own codes. `reductions_refused` refuses
     reductions too while the status is not TRADING.
     """
 
@@ -63,7 +64,7 @@ class InstrumentRules:
 
     @classmethod
     def from_market(cls, symbol: str, market: Market) -> "InstrumentRules":
-        """As a market is listed until somebody changes it."""
+        """The default listing of a market."""
         step = ONE.scaleb(-market.lot_decimals)
         most = Decimal(market.max_quantity)
         return cls(
@@ -77,16 +78,16 @@ class InstrumentRules:
 
     @property
     def step(self) -> Decimal:
-        """The step that market orders have to satisfy; where no filter has one, what decimals allow."""
+        """The step of market orders; without a filter, the smallest that the decimals allow."""
         return max(self.lot.step, self.market_lot.step) or ONE.scaleb(-self.quantity_decimals)
 
     @property
     def lot_decimals(self) -> int:
-        """Of a quantity; as the symbol was listed first where LOT_SIZE has no step."""
+        """Decimals of a quantity; those of the default listing where LOT_SIZE has no step."""
         return _decimals(self.lot.step) if self.lot.step else self.quantity_decimals
 
     def parse_quantity(self, params: Mapping[str, str]) -> Decimal:
-        """The quantity of an order. Raises AsterRefusal."""
+        """The quantity of an order. Raises VenueApiError."""
         quantity = parse_number(params, "quantity")
         if quantity <= 0:
             raise VenueApiError(-4003, "Quantity less than or equal to zero.")
@@ -101,7 +102,7 @@ class InstrumentRules:
         return quantity
 
     def parse_price(self, params: Mapping[str, str], name: str) -> Decimal:
-        """The limit or the trigger of an order. Raises AsterRefusal."""
+        """The limit or the trigger of an order. Raises VenueApiError."""
         price = parse_number(params, name)
         if price <= 0:
             raise VenueApiError(-4001 if name == "price" else -4006, "Price less than 0.")
@@ -113,7 +114,7 @@ class InstrumentRules:
         return price
 
     def check_status(self, *, is_reduction: bool) -> None:
-        """Raises AsterRefusal while the symbol is not traded."""
+        """Raises VenueApiError while the symbol is not traded."""
         if self.status == TRADING or (is_reduction and not self.reductions_refused):
             return
         if is_reduction:
@@ -121,7 +122,7 @@ class InstrumentRules:
         raise VenueApiError(-4140, "Invalid symbol status for opening position.")
 
     def check_price_band(self, order: Order, mark: Decimal, bid: Decimal, ask: Decimal) -> None:
-        """PERCENT_PRICE: how far from the mark price a buy may be above it and a sale below it. Raises AsterRefusal."""
+        """PERCENT_PRICE limits buys above and sales below the mark price. Raises VenueApiError."""
         if order.kind not in ("LIMIT", "MARKET"):
             return
         is_market = order.kind == "MARKET"
@@ -137,7 +138,7 @@ class InstrumentRules:
         raise self._with_code(VenueApiError(code, f"Limit price can't be {side} price of the PERCENT_PRICE filter."))
 
     def check_stops(self, waiting: int) -> None:
-        """Before a stop is placed where `waiting` ones wait already. Raises AsterRefusal."""
+        """Checks that one more stop may be placed beside `waiting` others. Raises VenueApiError."""
         if self.most_stops is not None and waiting >= self.most_stops:
             raise VenueApiError(-4045, "Reach max stop order limit.")
 
@@ -146,7 +147,7 @@ class InstrumentRules:
 
 
 def parse_number(params: Mapping[str, str], name: str) -> Decimal:
-    """Raises AsterRefusal for what is no decimal number."""
+    """The decimal number `name`. Raises VenueApiError if it is missing or not a number."""
     text = params.get(name, "")
     if not text.replace(".", "", 1).isdecimal():
         raise VenueApiError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")

@@ -1,8 +1,8 @@
 """Margin at the simulated venue: tiers, maintenance and liquidation prices, as pure functions of an account and prices.
 
 Source: Binance's documentation of USDⓈ-M futures ("How to calculate liquidation price", leverage and margin brackets).
-Fees are paid from the wallet, and an isolated position's own margin is its cost by its leverage. Simplifications: no
-margin is added or taken by hand, and funding of an isolated position is taken from the wallet.
+Fees are paid from the wallet, and an isolated position's own margin is its cost divided by its leverage.
+Simplifications: margin cannot be added or removed, and funding of an isolated position is taken from the wallet.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,8 @@ ISOLATED: Final = "isolated"
 
 @dataclass(frozen=True)
 class Tier:
-    """Up to the notional `cap` (USD) a position may have `leverage`, and keeps `rate` of it as margin, less `cum`."""
+    """Up to the notional `cap` (USD) a position may have `leverage`; its maintenance margin is `rate` of it less
+    `cum`."""
 
     floor: int
     cap: int
@@ -29,8 +30,8 @@ class Tier:
 
 @dataclass
 class MarginConfig:
-    """How a change of the margin type goes wrong: it is answered and not made (`ignored`), it changes the leverage too,
-    or the venue shows the type of symbols that are held only."""
+    """Faults in changing the margin type: the change is confirmed and not made (`ignored`), it changes the leverage
+    too, or the type is shown for symbols with a position only."""
 
     ignored: bool = False
     sets_leverage: int | None = None
@@ -51,12 +52,12 @@ TIERS: Final = tuple(_build_tiers())
 
 
 def find_tier(notional: Decimal) -> Tier:
-    """The tier of a position of that notional; the last one beyond its cap."""
+    """The tier of a position of that notional (USD); the last one above all caps."""
     return next((tier for tier in TIERS if notional <= tier.cap), TIERS[-1])
 
 
 def maintenance_margin(notional: Decimal) -> Decimal:
-    """The margin that a position must keep, in USD."""
+    """The maintenance margin of a position of that notional, in USD."""
     tier = find_tier(notional)
     return notional * tier.rate - tier.cum
 
@@ -67,7 +68,7 @@ def isolated_wallet(holding: Holding) -> Decimal:
 
 
 def cross_wallet(account: Account) -> Decimal:
-    """The balance without what isolated positions have of it."""
+    """The balance without the margin of isolated positions."""
     return account.balance - sum((isolated_wallet(held) for held in account.holdings.values()), ZERO)
 
 
@@ -77,7 +78,7 @@ def cross_unrealized_pnl(account: Account, price: Price) -> Decimal:
 
 
 def is_cross_exhausted(account: Account, price: Price) -> bool:
-    """Whether the cross positions have no more margin than they must keep."""
+    """Whether the cross positions are at or below their maintenance margin."""
     kept = sum(
         (maintenance_margin(abs(held.amount) * price(symbol)) for symbol, held in _cross_positions(account)), ZERO
     )
@@ -85,7 +86,7 @@ def is_cross_exhausted(account: Account, price: Price) -> bool:
 
 
 def liquidation_price(account: Account, symbol: str, price: Price) -> Decimal:
-    """The mark price at which the position's margin is no more than it must keep, other prices as they are; 0: none."""
+    """The mark price at which the position reaches its maintenance margin, with other prices unchanged; 0 if none."""
     holding = account.holding(symbol)
     amount = holding.amount
     if not amount:
@@ -104,7 +105,7 @@ def liquidation_price(account: Account, symbol: str, price: Price) -> Decimal:
 
 
 def margin_fields(account: Account, symbol: str, price: Price, decimals: int) -> dict[str, Any]:
-    """What `positionRisk` tells of it."""
+    """The margin fields of `positionRisk`."""
     holding = account.holding(symbol)
     wallet = isolated_wallet(holding)
     margin = wallet + _unrealized_pnl(holding, price(symbol)) if wallet else ZERO
@@ -117,7 +118,7 @@ def margin_fields(account: Account, symbol: str, price: Price, decimals: int) ->
 
 
 def brackets(symbol: str) -> dict[str, Any]:
-    """What `leverageBracket` tells of one symbol."""
+    """The row of `leverageBracket` for one symbol."""
     rows = [
         {
             "bracket": number,

@@ -1,8 +1,7 @@
-"""One account of the simulated venue: orders, netted positions, fees, balance and income, exact to the last digit.
+"""One account of the simulated venue: orders, netted positions, fees, balance and income, in exact decimals.
 
-Simplifications, on purpose: one-way mode; an order fills in full
-(a market order in part if told so), a market order at once (unless told to take its time) at the best bid or ask
-whatever its size (through the levels of the book if told so).
+Simplifications: one-way mode; orders fill in full, market orders at once and at the best bid or ask whatever their
+size. Partial, delayed and level-by-level fills of market orders can be switched on.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ AutoClose = Literal["LIQUIDATION", "ADL"]
 
 @dataclass
 class Order:
-    """An order as the venue keeps it; times are market time in ms."""
+    """An order; times are market time in ms."""
 
     order_id: int
     client_order_id: str
@@ -45,14 +44,14 @@ class Order:
     average: Decimal = ZERO
     rests: bool = True  # False: immediate or cancel
     fill_at_ms: int | None = None  # when a slow market order fills; None: at once
-    unfilled: Decimal = ZERO  # the part of a market order that finds nobody and expires
+    unfilled: Decimal = ZERO  # the part of a market order that expires
     auto_close: AutoClose | None = None  # why the venue itself made the order
     trades: int = 1  # in how many trades it fills, as far as there are whole lots for them
     lot_decimals: int = 3
 
     @property
     def triggers_above(self) -> bool:
-        """Whether the order waits for a rise: selling limits and profits, buying stops; the others wait for a fall."""
+        """Whether the order waits for a rise (sell limits, sell take-profits, buy stops) rather than a fall."""
         return self.is_buy if self.kind == "STOP_MARKET" else not self.is_buy
 
     @property
@@ -60,7 +59,7 @@ class Order:
         return self.price if self.kind == "LIMIT" else self.stop_price
 
     def is_reached(self, *, high: Decimal, low: Decimal) -> bool:
-        """Whether a market between `low` and `high` touched the level of a waiting order."""
+        """Whether a market between `low` and `high` reached the level of an open order."""
         return high >= self.level if self.triggers_above else low <= self.level
 
 
@@ -77,7 +76,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class Fill:
-    """One trade as `userTrades` tells it."""
+    """One trade, a row of `userTrades`."""
 
     trade_id: int
     order: Order
@@ -92,7 +91,7 @@ class Fill:
 
 @dataclass(frozen=True)
 class Income:
-    """One change of the balance as `income` tells it; `symbol` is empty and `trade_id` None where there is none."""
+    """One change of the balance, a row of `income`; `symbol` is empty and `trade_id` None where there is none."""
 
     income_id: int
     kind: str
@@ -105,10 +104,11 @@ class Income:
 
 @dataclass
 class Account:
-    """`balance` is changed by `pay` alone, so it is the sum of `incomes` in dollars where the first was its deposit.
+    """`balance` is changed by `pay` only, so that it is the sum of all `incomes` in dollars, the first deposit
+    included.
 
     With a `fee_coin` commissions are paid in that coin, which the balance does not hold, as long as `fee_coin_left`
-    (None: plenty) is enough for the whole commission of a trade.
+    (None: unlimited) is enough for the whole commission of a trade.
     """
 
     balance: Decimal = START_BALANCE
@@ -121,8 +121,8 @@ class Account:
     coin_price: CoinPrice = field(default=constant_price, repr=False, compare=False)
     checked_ms: int = 0  # until when held orders have been compared with the market
     funded_ms: dict[str, int] = field(default_factory=dict)  # until when funding of a symbol has been paid
-    has_unsaved_funding: bool = False  # whether it was since the account's record was kept
-    unsaved_orders: list[Order] = field(default_factory=list)  # orders that the account's record does not show yet
+    has_unsaved_funding: bool = False  # since the account was saved
+    unsaved_orders: list[Order] = field(default_factory=list)  # changed since the account was saved
 
     @classmethod
     def open_at(cls, at_ms: int) -> "Account":
@@ -138,7 +138,7 @@ class Account:
         return [o for o in self.orders.values() if o.status == "NEW" and symbol in (None, o.symbol)]
 
     def find(self, symbol: str, order_id: int | None, client_order_id: str | None) -> Order | None:
-        """By order id, else the newest with that client id (it is unique among open orders only)."""
+        """By order id, else the newest with that client id (which is unique among open orders only)."""
         for order in reversed(self.orders.values()):
             by_id = order_id is not None and order.order_id == order_id
             by_client_id = order_id is None and order.client_order_id == client_order_id
@@ -155,9 +155,9 @@ class Account:
         *,
         min_notional: Decimal = MIN_NOTIONAL,
     ) -> None:
-        """Takes `order` into the books; a market order is filled, by `taken` if that is given (prices, quantities).
+        """Accepts `order`; a market order is filled at once, by `level_fills` (prices, quantities) if given.
 
-        Raises AsterRefusal and then changes nothing.
+        Raises VenueApiError and then changes nothing.
         """
         if any(o.client_order_id == order.client_order_id for o in self.open_orders()):
             raise VenueApiError(-4115, "ClientOrderId is duplicated among open orders.")
@@ -191,9 +191,9 @@ class Account:
         is_maker: bool,
         level_fills: list[tuple[Decimal, Decimal]] | None = None,
     ) -> None:
-        """Executes `order` at `price`, or by `taken`: fee, realised profit and the netted position.
+        """Executes `order` at `price`, or by `level_fills`: commission, realised profit and the netted position.
 
-        A reduction is cut to the position; with nothing to reduce, or where the book ends, the order expires.
+        A reduction is limited to the position. What cannot be filled expires.
         """
         wanted = self._executable_quantity(order) - order.unfilled
         by_price = [(price, wanted)] if level_fills is None else _limit_level_fills(level_fills, wanted)
@@ -222,7 +222,7 @@ class Account:
     ) -> Fill:
         """Adds one trade to `order`, to the netted position and to the balance.
 
-        `trade_id` is the other side's where the account trades with itself.
+        `trade_id` is given for the second side of a trade of the account with itself.
         """
         paid, asset = self._commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE), at_ms)
         holding = self.holding(order.symbol)
@@ -241,19 +241,19 @@ class Account:
     def pay(
         self, kind: str, symbol: str, amount: Decimal, at_ms: int, trade_id: int | None = None, asset: str = DOLLAR
     ) -> None:
-        """Adds dollars to the balance (takes them when negative), and tells of any asset in `incomes`."""
+        """Adds `amount` to `incomes` and, in dollars, to the balance; it may be negative."""
         if asset == DOLLAR:
             self.balance += amount
         self.incomes.append(Income(len(self.incomes) + 1, kind, symbol, amount, trade_id, at_ms, asset))
 
     def receive_funding(self, symbol: str, amount: Decimal, at_ms: int) -> None:
-        """Adds a payment of funding, or takes it; nothing where it is 0."""
+        """Books a payment of funding, which may be negative; nothing if it is 0."""
         if amount:
             self.pay("FUNDING_FEE", symbol, amount, at_ms)
             self.has_unsaved_funding = True
 
     def _commission(self, dollars: Decimal, at_ms: int) -> tuple[Decimal, str]:
-        """Takes what a trade costs of the coin, where it is paid in that."""
+        """Amount and asset of a trade's commission; deducts it from the coin if it is paid in that."""
         paid, asset = commission(dollars, self.fee_coin, self.fee_coin_left, self.coin_price, at_ms)
         if asset != DOLLAR and self.fee_coin_left is not None:
             self.fee_coin_left -= paid
@@ -285,7 +285,7 @@ class Account:
 
 
 def _limit_level_fills(level_fills: list[tuple[Decimal, Decimal]], wanted: Decimal) -> list[tuple[Decimal, Decimal]]:
-    """`taken` as far as `wanted`."""
+    """`level_fills` up to a quantity of `wanted`."""
     parts = []
     for price, quantity in level_fills:
         part = min(quantity, wanted)

@@ -6,34 +6,32 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from simulator.aster.request_weights import WeightMeter
-from simulator.aster.shapes import MAX_LEVERAGE, QUOTES
 from simulator.market.kline_faults import KlineFault
-from simulator.market.market import Market, MarketClock
+from simulator.market.market import LATEST_MS, Market, MarketClock
 from simulator.venue.account_file import AccountFile
 from simulator.venue.account_settings import AccountSettings
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.book_config import BookConfig, Level, quoted_bid_ask, take_levels
 from simulator.venue.commissions import constant_price
 from simulator.venue.funding import FundingSchedule
-from simulator.venue.instrument_rules import InstrumentRules
+from simulator.venue.instrument_rules import QUOTES, InstrumentRules
 from simulator.venue.margin import MarginConfig
 from simulator.venue.trading_account import ORDER_KINDS, ZERO, Account, Holding, Order, OrderKind
+from simulator.venue.weight_meter import WeightMeter
 
 FillEvent = tuple[int, int, Order, Decimal]  # when, order id, order, price
 FULL_PERCENT: Final = Decimal(100)
-LATEST_MS: Final = 2**62
+MAX_LEVERAGE: Final = 125
 REDUCTIONS: Final = ("closePosition", "reduceOnly")
 
 
 @dataclass
 class RecordConfig:
-    """How what the venue tells of an account's past differs from what happened.
+    """Faults in what the venue reports of an account's past.
 
-    `lag_ms` of market time pass before trades, income and forced orders are shown; before income at least
-    `income_lag_ms`. `trades_hidden` keeps the trades of
-    forced orders out of the trades, `forced_hidden` forced orders out of their list. Without `rows_of_flat` a symbol
-    that has neither position nor order is left out of the positions.
+    Trades, income and forced orders are shown after `lag_ms` of market time, income after `income_lag_ms` at least.
+    `trades_hidden` omits the trades of forced orders, `forced_hidden` the forced orders. Without `rows_of_flat` a
+    symbol without position and order is omitted from the positions.
     """
 
     lag_ms: int = 0
@@ -43,20 +41,21 @@ class RecordConfig:
     rows_of_flat: bool = True
 
     def newest_ms(self, now_ms: int) -> int:
-        """Until when the record is shown. A market that was started over may be behind its accounts."""
+        """The newest time that is shown; without a lag all, because a market that was started over may be behind its
+        accounts."""
         return now_ms - self.lag_ms if self.lag_ms else LATEST_MS
 
     def newest_income_ms(self, now_ms: int) -> int:
-        """Until when income is shown."""
+        """The newest time of income that is shown."""
         return min(self.newest_ms(now_ms), now_ms - self.income_lag_ms if self.income_lag_ms else LATEST_MS)
 
 
 class SimulatedVenue:
-    """All that the HTTP routes speak to. One thread at a time: the server's event loop.
+    """The venue behind the HTTP routes. Not thread-safe: used by the server's event loop only.
 
-    Accounts live in `book`, where there is one, and outlive the process; `funding` is paid by schedule.
-    `fill_delay_ms` (of market time) is how long the next market orders stay NEW, `fill_percent` how much of them is
-    filled (the rest expires), and orders of `refused_kinds` are refused. `triggered_end` is the status with which a
+    Accounts are kept in `account_file`, if given, and outlive the process; `funding` is paid by schedule.
+    `fill_delay_ms` (of market time) is how long new market orders stay NEW, `fill_percent` how much of them is
+    filled (the rest expires), and new orders of `refused_kinds` are refused. `triggered_end` is the status with which a
     conditional order ends when it triggers. New orders fill in `trades_per_order` trades.
     """
 
@@ -92,7 +91,7 @@ class SimulatedVenue:
         self._order_ids = itertools.count(max(newest, default=0) + 1)
 
     def market(self, symbol: str | None) -> Market:
-        """Raises AsterRefusal for a symbol that is not traded here."""
+        """Raises VenueApiError for a symbol that is not traded here."""
         if symbol is None:
             raise VenueApiError(-1102, "Mandatory parameter 'symbol' was not sent.")
         if symbol not in self.markets:
@@ -100,7 +99,7 @@ class SimulatedVenue:
         return self.markets[symbol]
 
     def rules(self, symbol: str) -> InstrumentRules:
-        """What is listed of a symbol that is traded here; `simulator.control.instrument_control` changes it."""
+        """The listing of a symbol in `markets`; `simulator.control.instrument_control` changes it."""
         if symbol not in self._rules:
             self._rules[symbol] = InstrumentRules.from_market(symbol, self.markets[symbol])
         return self._rules[symbol]
@@ -109,7 +108,7 @@ class SimulatedVenue:
         self._rules.pop(symbol, None)
 
     def check_symbol_known(self, symbol: str | None) -> None:
-        """Before something is told of the past of a symbol. Raises AsterRefusal for one that never was listed."""
+        """For queries about a symbol's past. Raises VenueApiError for a symbol that never was listed."""
         if symbol not in self.delisted:
             self.market(symbol)
 
@@ -118,7 +117,7 @@ class SimulatedVenue:
         return to_decimal(market.price(self.clock.now_ms()), market.decimals)
 
     def best_bid_ask(self, symbol: str) -> tuple[Decimal, Decimal]:
-        """Bid and ask now."""
+        """Best bid and ask now."""
         market = self.markets[symbol]
         prices = quoted_bid_ask(market, self.book_config(symbol), self.clock.now_ms())
         bid, ask = (to_decimal(price, market.decimals) for price in prices)
@@ -129,21 +128,21 @@ class SimulatedVenue:
         return self.book_configs.get(symbol) or BookConfig()
 
     def coin_price(self, coin: str, at_ms: int) -> Decimal:
-        """What a coin in which commissions are paid cost in dollars at `at_ms`: its market's price if one is listed."""
+        """The price in dollars at `at_ms` of a coin in which commissions are paid: its market's if one is listed."""
         listed = (self.markets.get(f"{coin}{quote}") for quote in QUOTES)
         market = next((each for each in listed if each is not None), None)
         return constant_price(coin, at_ms) if market is None else to_decimal(market.price(at_ms), market.decimals)
 
     def users(self) -> list[str]:
-        """Everybody with an account here."""
+        """All users with an account."""
         return list(self._accounts)
 
     def new_order_id(self) -> int:
         return next(self._order_ids)
 
     def account(self, user: str) -> Account:
-        """The user's account, opened on first sight, with every held order that the market has reached filled and all
-        funding paid that was due, in the order of time."""
+        """The user's account, opened at its first use. First fills the open orders that the market has reached and pays
+        the funding that was due, in order of time."""
         now_ms = self.clock.now_ms()
         account = self._accounts.get(user) or self._open_account(user, now_ms)
         due = [
@@ -162,7 +161,7 @@ class SimulatedVenue:
         return account
 
     def save_account(self, user: str, *, is_read_only: bool) -> None:
-        """Writes what has changed in the user's account to the book; the answer to the user comes after that."""
+        """Writes what has changed in the user's account to the file; call it before the request is answered."""
         account = self._accounts.get(user)
         if account is None or (is_read_only and not account.unsaved_orders and not account.has_unsaved_funding):
             return
@@ -176,7 +175,7 @@ class SimulatedVenue:
         return sum((held.amount * (self.price(symbol) - held.entry_price) for symbol, held in pairs), ZERO)
 
     def place_order(self, user: str, params: Mapping[str, str]) -> Order:
-        """A new order from Aster's parameters. Raises AsterRefusal."""
+        """A new order from Aster's parameters. Raises VenueApiError."""
         account = self.account(user)
         self.settings.check_order(params)
         order = self.build_order(params)
@@ -191,7 +190,7 @@ class SimulatedVenue:
         return order
 
     def _level_fills(self, order: Order) -> list[Level] | None:
-        """What a market order takes from each level of the book; None where it fills at the best price."""
+        """What a market order takes from each level of the book; None if it fills at the best price."""
         config = self.book_config(order.symbol)
         if order.kind != "MARKET" or not config.fills_through:
             return None
@@ -200,7 +199,7 @@ class SimulatedVenue:
         return take_levels(market, config, self.clock.now_ms(), quantity, is_buy=order.is_buy)
 
     def find_order(self, user: str, params: Mapping[str, str]) -> Order:
-        """The order named by `orderId` or `origClientOrderId`. Raises AsterRefusal when there is none."""
+        """The order named by `orderId` or `origClientOrderId`. Raises VenueApiError when there is none."""
         self.check_symbol_known(params.get("symbol"))
         number = params.get("orderId")
         order_id = int(number) if number and number.isdecimal() else None
@@ -233,7 +232,7 @@ class SimulatedVenue:
         return account
 
     def _pay_funding(self, account: Account, until_ms: int) -> None:
-        """What was due since the last look, on what was held at each moment; a second call finds nothing more."""
+        """Pays what was due since the last call, on the position of each moment; idempotent."""
         for symbol in self.funding.symbols():
             amount, since_ms = account.holding(symbol).amount, account.funded_ms.get(symbol, account.checked_ms)
             for payment in self.funding.payments_due(symbol, since_ms, until_ms) if amount else ():
@@ -243,7 +242,7 @@ class SimulatedVenue:
             account.funded_ms[symbol] = max(until_ms, since_ms)
 
     def _find_fill_event(self, account: Account, order: Order, now_ms: int) -> FillEvent | None:
-        """When and at what price an open order fills between the last look and now; None when it does not."""
+        """When and at what price an open order has filled since the last check; None if it has not."""
         market = self.markets[order.symbol]
         if order.fill_at_ms is not None:
             return self._delayed_fill_event(order, order.fill_at_ms) if order.fill_at_ms <= now_ms else None
@@ -265,7 +264,7 @@ class SimulatedVenue:
         return at_ms, order.order_id, order, to_decimal(ask if order.is_buy else bid, market.decimals)
 
     def build_order(self, params: Mapping[str, str]) -> Order:
-        """An order from Aster's parameters, not placed yet. Raises AsterRefusal."""
+        """An order from Aster's parameters, not placed yet. Raises VenueApiError."""
         market = self.market(params.get("symbol"))
         rules = self.rules(params["symbol"])
         kind, side = params.get("type", ""), params.get("side", "")
@@ -304,7 +303,7 @@ class SimulatedVenue:
         )
 
     def _unfilled_quantity(self, quantity: Decimal, step: Decimal) -> Decimal:
-        """What of a market order finds nobody, in whole lots."""
+        """The part of a market order that expires, in whole lots."""
         return quantity - quantity * self.fill_percent / FULL_PERCENT // step * step
 
 

@@ -14,7 +14,8 @@ import pytest
 from actors.messages import EngineState, UnattendedPositions
 from actors.runtime.messages import Tick
 from actors.strategy_watcher import StrategyWatcher
-from cli.status.unattended import describe_unattended, find_unattended
+from cli.status.status_model import find_unattended
+from cli.warning_texts import describe_unattended
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy, StrategyRow
 from engine.store.store import Store

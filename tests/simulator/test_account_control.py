@@ -10,7 +10,7 @@ import pytest
 from eth_account import Account
 
 from simulator.aster.aster_app import create_aster
-from simulator.aster.request_weights import request_weight
+from simulator.futures_api.request_weights import request_weight
 from simulator.venue.venue import SimulatedVenue
 from tests.support.markets import START_MS
 from tests.support.signing import KEY, USER, refused, signed

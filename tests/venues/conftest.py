@@ -21,10 +21,10 @@ from engine.store.store import Store
 from engine.venues.account_state import OpenOrder
 from engine.venues.orders import build_client_order_id
 from engine.venues.venue import LiveVenue
-from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
+from simulator.venue.weight_meter import WeightMeter
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import ASTER, VENUES, Simulated
 from tests.support.sql import Sql

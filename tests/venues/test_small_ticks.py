@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from engine.domain.market import Candle
-from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS, FileSeries
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
+from simulator.venue.weight_meter import WeightMeter
 from tests.support.markets import START_MS
 
 from .conftest import Floor

@@ -20,7 +20,8 @@ from engine.venues.ccxt_client.request_weight import (
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import MarketData
 from engine.venues.orders import OrderRequest, OrderStatus
-from simulator.aster.request_weights import BAN_S, MAX_REFUSED, WeightMeter, request_weight
+from simulator.futures_api.request_weights import request_weight
+from simulator.venue.weight_meter import BAN_S, MAX_REFUSED, WeightMeter
 
 OpenVenue = Callable[..., CcxtVenue]
 times = st.floats(min_value=0, max_value=1e6)

@@ -13,10 +13,10 @@ from engine.platform.http.service import HttpService
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
-from simulator.aster.request_weights import WeightMeter
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
+from simulator.venue.weight_meter import WeightMeter
 from tests.support.markets import START_MS, Hands, flat_then_rising
 from tests.support.simulated import VENUES, Simulated
 from tests.support.stage import Stage

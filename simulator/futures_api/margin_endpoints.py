@@ -1,18 +1,17 @@
-"""What both simulated venues answer where an account's margin is set or told: margin type, leverage, brackets."""
+"""Signed endpoints about margin: margin type, leverage, brackets."""
 
-from collections.abc import Mapping
 from typing import Final
 
+from simulator.futures_api.parameters import Params
 from simulator.venue import margin
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.venue import SimulatedVenue
 
-Params = Mapping[str, str]
 MARGIN_TYPES: Final = {"CROSSED": "cross", "ISOLATED": margin.ISOLATED}
 
 
 def set_margin_type(venue: SimulatedVenue, user: str, params: Params) -> object:
-    """``POST /marginType``. Raises AsterRefusal where the symbol has it already, or has a position or an order."""
+    """``POST /marginType``. Raises VenueApiError if the symbol has that type already, a position or an open order."""
     venue.market(params.get("symbol"))
     account = venue.account(user)
     holding = account.holding(params["symbol"])
@@ -33,7 +32,7 @@ def set_margin_type(venue: SimulatedVenue, user: str, params: Params) -> object:
 
 
 def set_leverage(venue: SimulatedVenue, user: str, params: Params) -> object:
-    """``POST /leverage``. Raises AsterRefusal where an isolated position would have less."""
+    """``POST /leverage``. Raises VenueApiError if it would lower that of an isolated position."""
     venue.market(params.get("symbol"))
     holding = venue.account(user).holding(params["symbol"])
     wanted = params.get("leverage", "")

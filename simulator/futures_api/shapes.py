@@ -1,4 +1,4 @@
-"""Our values in Aster's JSON: numbers as strings, times in ms, names as in Binance's futures API (as Aster's are)."""
+"""Our values as JSON of the futures API: numbers as strings, times in ms."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -8,12 +8,10 @@ from engine.domain.market import Candle
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market
 from simulator.venue import margin
-from simulator.venue.instrument_rules import InstrumentRules, LotRule
+from simulator.venue.instrument_rules import QUOTES, InstrumentRules, LotRule
 from simulator.venue.trading_account import DEFAULT_LEVERAGE, Account, Fill, Holding, Income, Order
 
 ASSET: Final = "USDT"
-MAX_LEVERAGE: Final = 125
-QUOTES: Final = ("USDT", "USDC", "USD")
 
 
 def format_float(number: float, decimals: int) -> str:
@@ -234,7 +232,9 @@ def position(symbol: str, holding: Holding, price: Decimal) -> dict[str, Any]:
 
 
 def balance(account: Account, price: margin.Price, now_ms: int) -> dict[str, Any]:
-    unrealized = margin.cross_unrealized_pnl(account, price)  # what isolated positions gain is not free
+    unrealized = margin.cross_unrealized_pnl(
+        account, price
+    )  # without isolated positions, whose profit is not available
     available = max(Decimal(0), account.balance + unrealized - account.initial_margin())
     return {
         "accountAlias": "simulator",

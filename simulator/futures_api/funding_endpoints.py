@@ -1,23 +1,22 @@
-"""What the simulated venue tells everybody of funding, in Binance's shapes, which are Aster's too.
+"""Public endpoints about funding.
 
-Source: Binance's USDⓈ-M documentation (mark price, funding rate history, funding rate info). The history comes oldest
-first: without times the newest, else up to `limit` rows from `startTime` on.
+Source: Binance's USDⓈ-M documentation (mark price, funding rate history, funding rate info). The history is oldest
+first: the newest `limit` rows, or from `startTime` on the oldest.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from simulator.aster import book_shapes, shapes
-from simulator.venue.api_error import VenueApiError
+from simulator.futures_api import book_shapes, shapes
+from simulator.futures_api.parameters import Params, parse_integer
 from simulator.venue.funding import Payment
 from simulator.venue.venue import SimulatedVenue, to_decimal
 
-Query = Mapping[str, str]
 MAX_ROWS: Final = 1_000
 DEFAULT_ROWS: Final = 100
 
 
-def premium_index(venue: SimulatedVenue, query: Query) -> object:
+def premium_index(venue: SimulatedVenue, query: Params) -> object:
     """One symbol, or all."""
     symbol = query.get("symbol")
     if symbol is not None:
@@ -26,11 +25,11 @@ def premium_index(venue: SimulatedVenue, query: Query) -> object:
     return [_premium_row(venue, name) for name in venue.markets]
 
 
-def funding_rate(venue: SimulatedVenue, query: Query) -> object:
+def funding_rate(venue: SimulatedVenue, query: Params) -> object:
     """The history of one symbol, or of all."""
     names = list(venue.markets) if query.get("symbol") is None else [query["symbol"]]
-    limit = _parse_integer(query, "limit") or DEFAULT_ROWS
-    since_ms, until_ms = _parse_integer(query, "startTime"), _parse_integer(query, "endTime")
+    limit = parse_integer(query, "limit") or DEFAULT_ROWS
+    since_ms, until_ms = parse_integer(query, "startTime"), parse_integer(query, "endTime")
     rows: list[tuple[Payment, str]] = []
     for name in names:
         venue.market(name)
@@ -45,7 +44,7 @@ def funding_rate(venue: SimulatedVenue, query: Query) -> object:
     return [_rate_row(venue, name, payment) for payment, name in kept]
 
 
-def funding_info(venue: SimulatedVenue, _: Query) -> object:
+def funding_info(venue: SimulatedVenue, _: Params) -> object:
     """Intervals of all symbols that have a schedule."""
     return [
         {
@@ -56,15 +55,6 @@ def funding_info(venue: SimulatedVenue, _: Query) -> object:
         }
         for symbol in venue.funding.symbols()
     ]
-
-
-def _parse_integer(query: Query, name: str) -> int | None:
-    text = query.get(name)
-    if text is None:
-        return None
-    if not text.isdecimal():
-        raise VenueApiError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
-    return int(text)
 
 
 def _premium_row(venue: SimulatedVenue, symbol: str) -> dict[str, Any]:
@@ -89,7 +79,7 @@ def _rate_row(venue: SimulatedVenue, symbol: str, payment: Payment) -> dict[str,
     }
 
 
-FUNDING: Final[Mapping[str, Callable[[SimulatedVenue, Query], object]]] = {
+FUNDING: Final[Mapping[str, Callable[[SimulatedVenue, Params], object]]] = {
     "/premiumIndex": premium_index,
     "/fundingRate": funding_rate,
     "/fundingInfo": funding_info,

@@ -1,22 +1,22 @@
-"""What Aster answers to a signed request. Each function takes the exchange, the user and the parameters."""
+"""Signed endpoints. Each function takes the venue, the user and the parameters, and returns the JSON."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from simulator.aster import shapes
-from simulator.aster.margin_endpoints import leverage_brackets, set_leverage, set_margin_type
-from simulator.aster.record_endpoints import RECORD
+from simulator.futures_api import shapes
+from simulator.futures_api.margin_endpoints import leverage_brackets, set_leverage, set_margin_type
+from simulator.futures_api.parameters import Params
+from simulator.futures_api.record_endpoints import RECORD
 from simulator.venue import margin
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import MAKER_RATE, TAKER_RATE
 from simulator.venue.venue import SimulatedVenue
 
-Params = Mapping[str, str]
 ACKNOWLEDGED: Final = {"status": "NEW", "avgPrice": "0", "executedQty": "0", "cumQty": "0", "cumQuote": "0"}
 
 
 def new_order(venue: SimulatedVenue, user: str, params: Params) -> object:
-    """By default an acknowledgement that says NEW, as the real venue's; `newOrderRespType=RESULT` tells the fill."""
+    """By default an acknowledgement with status NEW, as at the real venue; with `newOrderRespType=RESULT` the fill."""
     answer = shapes.order(venue.place_order(user, params))
     return answer if params.get("newOrderRespType") == "RESULT" else answer | ACKNOWLEDGED
 

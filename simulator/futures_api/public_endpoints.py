@@ -1,58 +1,37 @@
-"""What Aster answers to anybody: market data. Each function takes the exchange and the query, and returns the JSON."""
+"""Public endpoints: market data. Each function takes the venue and the query, and returns the JSON."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from simulator.aster import book_shapes, shapes
-from simulator.aster.funding_endpoints import FUNDING
-from simulator.market.candles import DAY_MINUTES
+from simulator.futures_api import book_shapes, shapes
+from simulator.futures_api.funding_endpoints import FUNDING
+from simulator.futures_api.parameters import Params, parse_integer
+from simulator.market.candles import INTERVAL_MINUTES
 from simulator.market.kline_faults import apply_faults
 from simulator.market.market import Market
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.book_config import BookConfig
 from simulator.venue.venue import SimulatedVenue
 
-Query = Mapping[str, str]
-INTERVAL_MINUTES: Final = {
-    "1m": 1,
-    "3m": 3,
-    "5m": 5,
-    "15m": 15,
-    "30m": 30,
-    "1h": 60,
-    "2h": 120,
-    "4h": 240,
-    "1d": DAY_MINUTES,
-}
 MAX_CANDLES: Final = 1_500
 MAX_LEVELS: Final = 1_000
 
 
-def parse_integer(params: Query, name: str, default: int | None = None) -> int | None:
-    """A whole number among the parameters. Raises AsterRefusal when it is none."""
-    text = params.get(name)
-    if text is None:
-        return default
-    if not text.isdecimal():
-        raise VenueApiError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
-    return int(text)
-
-
-def ping(_: SimulatedVenue, __: Query) -> object:
+def ping(_: SimulatedVenue, __: Params) -> object:
     return {}
 
 
-def server_time(venue: SimulatedVenue, _: Query) -> object:
+def server_time(venue: SimulatedVenue, _: Params) -> object:
     return {"serverTime": venue.settings.to_venue_us(venue.clock.now_ms() * 1_000) // 1_000}
 
 
-def exchange_info(venue: SimulatedVenue, _: Query) -> object:
+def exchange_info(venue: SimulatedVenue, _: Params) -> object:
     rules = {symbol: venue.rules(symbol) for symbol in venue.markets}
     return shapes.exchange_info(rules, venue.clock.now_ms(), venue.meter.limit)
 
 
-def klines(venue: SimulatedVenue, query: Query) -> object:
-    """The newest candles up to `endTime`, or from `startTime` on; the forming one is the last, as on the real venue."""
+def klines(venue: SimulatedVenue, query: Params) -> object:
+    """Candles up to `endTime`, or from `startTime` on, oldest first; the last one is still forming."""
     market, now_ms = venue.market(query.get("symbol")), venue.clock.now_ms()
     interval = query.get("interval", "")
     minutes = INTERVAL_MINUTES.get(interval)
@@ -64,14 +43,14 @@ def klines(venue: SimulatedVenue, query: Query) -> object:
         first_full_ms = since_ms + (limit - 1) * minutes * 60_000
         until_ms = min(first_full_ms, until_ms if until_ms is not None else first_full_ms)
     faults = venue.kline_faults.get((query["symbol"], interval), [])
-    missing = sum(fault.max_missing(now_ms, minutes * 60_000) for fault in faults)  # as many as asked for are told
+    missing = sum(fault.max_missing(now_ms, minutes * 60_000) for fault in faults)  # so that `limit` candles are left
     candles = market.candles(now_ms, minutes, limit + missing, until_ms)
     whole = [candle for candle in candles if not any(fault.is_missing(candle.open_time_ms) for fault in faults)]
     shown = [candle for candle in whole[-limit:] if candle.open_time_ms >= (since_ms or 0)]
     return apply_faults([shapes.kline(candle, minutes, market.decimals) for candle in shown], faults)
 
 
-def depth(venue: SimulatedVenue, query: Query) -> object:
+def depth(venue: SimulatedVenue, query: Params) -> object:
     levels = min(parse_integer(query, "limit") or 20, MAX_LEVELS)
     market = venue.market(query.get("symbol"))
     return book_shapes.depth(market, venue.book_config(query["symbol"]), venue.clock.now_ms(), levels)
@@ -79,8 +58,8 @@ def depth(venue: SimulatedVenue, query: Query) -> object:
 
 def _one_or_all(
     shape: Callable[[str, Market, BookConfig, int], dict[str, Any]],
-) -> Callable[[SimulatedVenue, Query], object]:
-    def answer(venue: SimulatedVenue, query: Query) -> object:
+) -> Callable[[SimulatedVenue, Params], object]:
+    def answer(venue: SimulatedVenue, query: Params) -> object:
         now_ms, symbol = venue.clock.now_ms(), query.get("symbol")
         if symbol is not None:
             return shape(symbol, venue.market(symbol), venue.book_config(symbol), now_ms)
@@ -89,7 +68,7 @@ def _one_or_all(
     return answer
 
 
-PUBLIC: Final[Mapping[str, Callable[[SimulatedVenue, Query], object]]] = {
+PUBLIC: Final[Mapping[str, Callable[[SimulatedVenue, Params], object]]] = {
     "/ping": ping,
     "/time": server_time,
     "/exchangeInfo": exchange_info,

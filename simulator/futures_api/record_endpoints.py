@@ -1,22 +1,21 @@
-"""What Aster tells of an account's past, in Binance's names and shapes: trades, income and forced orders.
+"""Signed endpoints about an account's past: trades, income and forced orders.
 
-Source: Aster's API documentation (futures V3), whose record is Binance's. From `startTime` or `fromId` on the oldest
-come first and the rest is cut off; without either, the newest are told. What is not documented but known: codes -1128
-(parameters that exclude each other), -1130 (an unfit value), -4165 (a window of more than seven days) and -4166
-(one that starts more than 90 days ago).
+Source: Aster's API documentation (futures V3), the same as Binance's. With `startTime` or `fromId` the oldest rows from
+there on, without either the newest. Not documented but observed: codes -1128 (parameters that exclude each other),
+-1130 (an invalid value), -4165 (a window of more than seven days) and -4166 (one that starts more than 90 days ago).
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from simulator.aster import shapes
-from simulator.aster.public_endpoints import parse_integer
+from simulator.futures_api import shapes
+from simulator.futures_api.parameters import Params, parse_integer
+from simulator.market.market import LATEST_MS
 from simulator.venue.api_error import VenueApiError
 from simulator.venue.trading_account import Fill, Income, Order
-from simulator.venue.venue import LATEST_MS, SimulatedVenue
+from simulator.venue.venue import SimulatedVenue
 
-Params = Mapping[str, str]
 Row = TypeVar("Row", Fill, Income, Order)
 WEEK_MS: Final = 7 * 86_400_000
 MAX_AGE_MS: Final = 90 * 86_400_000
@@ -28,7 +27,7 @@ AUTO_CLOSES: Final = (None, "LIQUIDATION", "ADL")
 
 @dataclass(frozen=True)
 class RecordWindow:
-    """A part of the record: rows of these times, and at most `limit` of them."""
+    """A part of the record: at most `limit` rows between two times (ms, both included)."""
 
     since_ms: int
     until_ms: int
@@ -57,7 +56,7 @@ def user_trades(venue: SimulatedVenue, user: str, params: Params) -> object:
 
 
 def income(venue: SimulatedVenue, user: str, params: Params) -> object:
-    """No limit of the window is documented here."""
+    """The documentation limits no window here."""
     symbol, kind = params.get("symbol"), params.get("incomeType")
     limit = _parse_limit(params, 100, MAX_ROWS)
     window = _parse_window(venue, params, limit, longest_ms=None)
@@ -69,7 +68,7 @@ def income(venue: SimulatedVenue, user: str, params: Params) -> object:
 
 
 def _income_row(venue: SimulatedVenue, row: Income) -> dict[str, Any]:
-    """A row of funding with the manners that were asked for."""
+    """As JSON; rows of funding with the faults of `FundingConfig`."""
     fields, config = shapes.income(row), venue.funding.config
     if row.kind != FUNDING_FEE:
         return fields
@@ -104,7 +103,8 @@ def _parse_limit(params: Params, default: int, most: int) -> int:
 
 
 def _parse_window(venue: SimulatedVenue, params: Params, limit: int, longest_ms: int | None = WEEK_MS) -> RecordWindow:
-    """Raises AsterRefusal for one that ends before it starts, starts too long ago, or is longer than allowed."""
+    """Raises VenueApiError for a window that ends before it starts, starts too long ago, or is longer than
+    `longest_ms`."""
     now_ms = venue.clock.now_ms()
     since_ms, until_ms = parse_integer(params, "startTime"), parse_integer(params, "endTime")
     start_ms = since_ms if since_ms is not None else (until_ms if until_ms is not None else now_ms) - WEEK_MS

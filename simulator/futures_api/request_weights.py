@@ -1,12 +1,10 @@
-"""How much one host may ask of the simulated venue: every request has a weight, and a minute has so much of it.
+"""The request weight of each endpoint, and the middleware that enforces the limit of a `WeightMeter`.
 
-Source: Aster's API documentation (IP limits), whose numbers are Binance's: 2,400 a minute, told in every answer; then
-429 with Retry-After, and 418 (banned) for who goes on asking.
+Source: Aster's API documentation (IP limits), the same as Binance's. Every answer has the used weight in a header; over
+the limit the answer is 429 with Retry-After, and 418 (banned) after too many of those.
 """
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -14,11 +12,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-WEIGHT_PER_MINUTE: Final = 2_400
-WINDOW_S: Final = 60.0
+from simulator.venue.weight_meter import WeightExceeded, WeightMeter
+
 USED_WEIGHT_HEADER: Final = "X-MBX-USED-WEIGHT-1M"
-MAX_REFUSED: Final = 50  # in one window; beyond it comes the ban
-BAN_S: Final = 120.0
 WEIGHTS: Final = {
     "/allOrders": 5,
     "/userTrades": 5,
@@ -55,44 +51,8 @@ def request_weight(method: str, path: str, query: Mapping[str, list[str]]) -> in
     return WEIGHTS.get(path, 1)
 
 
-@dataclass(frozen=True)
-class WeightExceeded:
-    status: int
-    code: int
-    message: str
-    retry_after_s: float
-
-
-class WeightMeter:
-    """The weight used in the running minute, which starts with its first request; `limit` 0 means without end."""
-
-    def __init__(self, limit: int = WEIGHT_PER_MINUTE, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.limit = limit
-        self.used = 0
-        self._monotonic = monotonic
-        self._refused = 0
-        self._since = monotonic()
-        self._banned_until = 0.0
-
-    def admit(self, weight: int) -> WeightExceeded | None:
-        """Counts a request, refused ones too."""
-        now = self._monotonic()
-        if now - self._since >= WINDOW_S:
-            self._since, self.used, self._refused = now, 0, 0
-        self.used += weight
-        if now < self._banned_until:
-            return WeightExceeded(418, -1003, "Way too many requests; IP banned.", self._banned_until - now)
-        if not self.limit or self.used <= self.limit:
-            return None
-        self._refused += 1
-        if self._refused > MAX_REFUSED:
-            self._banned_until = now + BAN_S
-        reason = f"Too many requests; current limit of IP is {self.limit} requests weight per minute."
-        return WeightExceeded(429, -1003, reason, self._since + WINDOW_S - now)
-
-
 def with_weight_limit(app: ASGIApp, meter: WeightMeter, prefix: str, weigh: WeightFunction = request_weight) -> ASGIApp:
-    """`app` behind the meter: requests below `prefix` are weighed and each answer tells how much has been used."""
+    """`app` behind the meter: weighs requests below `prefix`, and adds the used weight to each answer."""
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(prefix):

@@ -1,21 +1,18 @@
-"""What people are told of positions that nobody steers: what is held, why, and what closes it. Pure."""
+"""Warnings about kill switches and unattended positions, with the commands that a person can type. Pure."""
 
 import shlex
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from cli import output
-from cli.commands.strategy_names import is_typable
-from cli.output import format_duration
 from engine.domain.decimals import format_plain
-from engine.platform.plain_text import one_line
-from engine.platform.text_encoding import UTF8
+from engine.platform.plain_text import is_plain, one_line
+from engine.platform.text_encoding import UTF8, encode_text
 
-MAX_BREAKER_OPEN_S: Final = 600.0  # a breaker that is open for less is probed soon
 MAX_NAMED: Final = 5
 _MAX_NAME_LENGTH: Final = 100
+_MAX_TEXT_LENGTH: Final = 500
 _REASONS: Final = {
     "gone": "has no row any more",
     "other book": "trades in the other book now (paper or live)",
@@ -25,8 +22,31 @@ _REASONS: Final = {
 }
 
 
+def is_typable(name: str, encoding: str) -> bool:
+    """Whether a stream of that `encoding` shows `name` unchanged, so that a person can type it."""
+    return is_plain(name) and encode_text(name, encoding).decode(encoding) == name
+
+
+def typable_name(switch: dict[str, Any], encoding: str) -> str:
+    """The name of the strategy that a kill switch is for, or its id where the name cannot be typed."""
+    name, strategy_id = switch["strategy_name"], switch["strategy_id"]
+    return str(name if is_typable(name, encoding) else strategy_id)
+
+
+def describe_kill_switch(switch: dict[str, Any], encoding: str = UTF8) -> str:
+    """One kill switch as a sentence with the command that lifts it, as it can be typed at a stream of `encoding`."""
+    name, email = switch["strategy_name"], switch["email"]
+    narrowed = f" --user {shlex.quote(email)}" if email else ""
+    if name:
+        narrowed = f" --strategy {shlex.quote(typable_name(switch, encoding))}"
+    reason = f" ({one_line(switch['reason'])})" if switch["reason"] else ""
+    whom = one_line(name or email or "everybody", _MAX_TEXT_LENGTH)
+    sentence = f"the kill switch is on for {whom}{reason}: no entries; `sparky kill --off{narrowed}` lifts it"
+    return one_line(sentence, 4 * _MAX_TEXT_LENGTH)
+
+
 def describe_position(position: dict[str, Any]) -> str:
-    """What is held, its entry, and what protects it, as in ``LONG 0.5 BTCUSDT (paper), entry 100, stop 95``."""
+    """A position, its entry and its protection, as in ``LONG 0.5 BTCUSDT (paper), entry 100, stop 95``."""
     book = "paper" if position["is_paper"] else "live"
     what = f"{position['side']} {format_decimal(position['quantity'])} {position['symbol']} ({book})"
     stop, target = position.get("stop_loss_price"), position.get("take_profit_price")
@@ -47,7 +67,7 @@ def close_command(position: dict[str, Any], encoding: str = UTF8) -> str:
 
 
 def describe_unattended(position: dict[str, Any], encoding: str = UTF8) -> str:
-    """One position that nobody steers, with the command that closes it."""
+    """One unattended position, with the command that closes it."""
     name = one_line(position["strategy_name"] or f"strategy {position['strategy_id'] or 'unknown'}", _MAX_NAME_LENGTH)
     command = close_command(position, encoding)
     closes = f"`{command}` closes it" if command else "a CLOSE by its owner's webhook closes it"
@@ -57,7 +77,7 @@ def describe_unattended(position: dict[str, Any], encoding: str = UTF8) -> str:
 
 
 def unattended_warnings(positions: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
-    """A sentence for each of the first few positions, and one that counts the others."""
+    """A sentence for each of the first `MAX_NAMED` positions, and one that counts the others."""
     sentences = [describe_unattended(each, encoding) for each in positions[:MAX_NAMED]]
     rest = len(positions) - MAX_NAMED
     return (
@@ -67,40 +87,14 @@ def unattended_warnings(positions: Sequence[dict[str, Any]], encoding: str = UTF
     )
 
 
-def find_unattended(strategies: Sequence[dict[str, Any]], now: float, *, is_engine_here: bool) -> list[dict[str, Any]]:
-    """What strategies hold that should run and decide nothing, out of the rows of `sparky status` at Unix `now`.
-
-    Nothing unless this home's engine holds the lease: another one may steer what has no process here. A strategy
-    without a process is not meant either, since it may just have been started.
-    """
-    found = []
-    for row in strategies if is_engine_here else ():
-        why = _find_trouble(row, now)
-        since = row.get("breaker_since") if why == "breaker open" else None
-        lasting_s = None if since is None else round(now - since, 3)
-        at = None if since is None else datetime.fromtimestamp(since, UTC).isoformat()
-        of_whom = {"strategy_id": row["id"], "strategy_name": row["name"], "why": why, "since": at}
-        found += [each | of_whom | {"lasting_s": lasting_s} for each in row["positions"] or () if why is not None]
-    return found
-
-
-def _find_trouble(row: dict[str, Any], now: float) -> str | None:
-    if row["status"] != "running":
-        return None
-    if row["state"] == "parked":
-        return "parked"
-    since = row.get("breaker_since")
-    return "breaker open" if since is not None and now - since >= MAX_BREAKER_OPEN_S else None
-
-
 def _describe_reason(position: dict[str, Any]) -> str:
     if position["why"] == "breaker open":
-        return f"has had its breaker open for {format_duration(position['lasting_s'])}"
+        return f"has had its breaker open for {output.format_duration(position['lasting_s'])}"
     return _REASONS.get(position["why"], f"is {position['why']}")
 
 
 def format_decimal(value: object) -> str:
-    """A number as people read it: without trailing zeros; what is none is told as it is."""
+    """A number without trailing zeros; text that is not a number unchanged."""
     try:
         return format_plain(Decimal(str(value)))
     except InvalidOperation:  # a text that is no number

@@ -1,15 +1,15 @@
-"""Order book, book ticker, price ticker and mark price in Aster's JSON, as a market is told to quote them."""
+"""Order book, tickers and mark price as JSON, quoted by a `BookConfig`."""
 
 import itertools
 from typing import Any
 
-from simulator.aster import shapes
+from simulator.futures_api import shapes
 from simulator.market.market import Market
 from simulator.venue.book_config import BookConfig, levels
 
 
 def depth(market: Market, config: BookConfig, now_ms: int, max_levels: int) -> dict[str, Any]:
-    """The best `most` levels of each side."""
+    """The best `max_levels` levels of each side."""
     at_ms = now_ms - config.book_age_ms
     times = {} if config.times_hidden else {"E": at_ms, "T": at_ms}
     return {
@@ -21,7 +21,7 @@ def depth(market: Market, config: BookConfig, now_ms: int, max_levels: int) -> d
 
 
 def book_ticker(symbol: str, market: Market, config: BookConfig, now_ms: int) -> dict[str, Any]:
-    """The first level of each side, at zero where there is none."""
+    """Best bid and ask; price and quantity are 0 where a side is empty."""
     told: dict[str, Any] = {"symbol": symbol}
     for name, are_asks in (("bid", False), ("ask", True)):
         side = list(itertools.islice(levels(market, config, now_ms, are_asks=are_asks), 1))
