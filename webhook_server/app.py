@@ -31,7 +31,7 @@ from webhook_server.http import docs_page
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
 from webhook_server.http.refusal_log import RefusalLog, RefusalLogMiddleware
-from webhook_server.http.responses import ROUTING_HINTS
+from webhook_server.http.responses import ROUTING_HINTS, encode_for_store
 from webhook_server.http.routes import RouteHandlers, build_router
 from webhook_server.http.security_headers import SecurityHeadersMiddleware
 from webhook_server.intake.auth import CachedSecrets
@@ -99,10 +99,17 @@ def build(
     """
     metrics = Metrics()
     executor = OrderExecutor(
-        store, venues, clock, metrics, settings.sparky_paper_slippage_percent, lease_owner, wait_limits.lock_s
+        store,
+        venues,
+        clock,
+        metrics,
+        settings.sparky_paper_slippage_percent,
+        encode_for_store,
+        lease_owner,
+        wait_limits.lock_s,
     )
     cached_secrets = CachedSecrets(store, clock.monotonic)
-    pipeline = Pipeline(store, executor, clock, metrics)
+    pipeline = Pipeline(store, executor, clock, metrics, encode_for_store)
     lease = None if lease_owner is None else Lease(store, lease_owner, metrics)
 
     def is_active() -> bool:

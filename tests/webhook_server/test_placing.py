@@ -9,7 +9,7 @@ from engine.platform.errors import CredentialsError
 from engine.venues.orders import OrderRequest, OrderResult
 from tests.webhook_server.market import LiveAccount, Market
 from webhook_server.clock import SystemClock
-from webhook_server.execution.order_placement import place_order
+from webhook_server.execution.leg_orders import place_order
 
 
 @pytest.mark.parametrize("quantity", ["1E+20", "1E-21", "1." + "1" * 45])

@@ -15,7 +15,18 @@ from webhook_server.admission.user_rate_limiter import UserRateLimiter
 from webhook_server.clock import Clock
 from webhook_server.execution.execution_context import Request
 from webhook_server.execution.exits_of_nothing import resolve_held_symbol
-from webhook_server.execution.pipeline import NOT_EXECUTED_RESPONSES, Pipeline, log_fields
+from webhook_server.execution.pipeline import Pipeline
+from webhook_server.execution.results import (
+    OVERLOAD,
+    STANDBY,
+    STOPPING,
+    Conflict,
+    Failed,
+    Invalid,
+    NotExecuted,
+    Result,
+    build_unavailable,
+)
 from webhook_server.http import responses
 from webhook_server.http.refusal_log import RefusalDetails
 from webhook_server.http.responses import WebhookResponse
@@ -46,9 +57,10 @@ class AdmittedSignal:
     unknown: Sequence[str]
     ticket: Ticket
 
-    def refuse(self, answer: WebhookResponse, reason: str | None = None) -> Outcome:
+    def refuse(self, result: Result, reason: str | None = None) -> Outcome:
         """An outcome without execution."""
-        return build_refused_outcome(answer, self.request, reason)
+        details = RefusalDetails(reason or str(result.error), user=self.request.user_id, signal=self.request.id)
+        return Outcome(responses.render(result), details, self.request)
 
 
 class SignalReceiver:
@@ -85,7 +97,9 @@ class SignalReceiver:
                 answer = responses.too_many_requests(wait_s)
                 return Outcome(
                     answer,
-                    RefusalDetails(_error_text(answer), user=user_id, signal=read_sender_id(envelope.headers, signal)),
+                    RefusalDetails(
+                        str(answer.body["error"]), user=user_id, signal=read_sender_id(envelope.headers, signal)
+                    ),
                 )
             now = self._clock.now()
             signal = resolve_held_symbol(signal, envelope.body, user_id, self._store)
@@ -120,8 +134,8 @@ class SignalReceiver:
     def reject(self, admitted: AdmittedSignal) -> Outcome:
         """For one that got no place in time: another server executes, this one ends, or there are too many."""
         if self.admission.is_closed:
-            return admitted.refuse(responses.server_stopping())
-        return admitted.refuse(responses.overload() if self.admission.is_active else responses.standby())
+            return admitted.refuse(STOPPING)
+        return admitted.refuse(OVERLOAD if self.admission.is_active else STANDBY)
 
     def _execute_and_log(self, admitted: AdmittedSignal) -> Outcome:
         request = admitted.request
@@ -131,14 +145,15 @@ class SignalReceiver:
         )
         if admitted.unknown:
             log.info("signal_has_unknown_fields", fields=list(admitted.unknown))
-        answer = self._pipeline.execute_once(request, admitted.fingerprint)
-        if answer.status == 409 and signal.is_whole_exit:  # its id is of another signal: an exit is stopped by no id
-            answer = self._pipeline.execute_once(replace(request, id=str(uuid.uuid4())), admitted.fingerprint)
-        if answer in NOT_EXECUTED_RESPONSES or answer.status == 409:
-            return admitted.refuse(answer)
-        log.info(
-            "executed", ordered=signal.action.value, symbol=signal.symbol, status=answer.status, **log_fields(answer)
-        )
+        result = self._pipeline.execute_once(request, admitted.fingerprint)
+        if isinstance(result, Conflict) and signal.is_whole_exit:
+            # Its id is of another signal: an exit is stopped by no id.
+            result = self._pipeline.execute_once(replace(request, id=str(uuid.uuid4())), admitted.fingerprint)
+        if isinstance(result, NotExecuted | Conflict):
+            return admitted.refuse(result)
+        answer = responses.render(result)
+        fields = responses.log_fields(answer)
+        log.info("executed", ordered=signal.action.value, symbol=signal.symbol, status=answer.status, **fields)
         return Outcome(answer, request=request)
 
     def record_delivery(self, outcome: Outcome, *, was_sent: bool) -> None:
@@ -159,24 +174,15 @@ class SignalReceiver:
         if isinstance(error, Unauthenticated):
             return Outcome(responses.authentication_failure(str(error)), RefusalDetails(str(error)))
         if isinstance(error, UpstreamUnavailable):
-            answer = responses.upstream_unavailable(error, None if request is None else request.signal.exchange)
+            result = build_unavailable(error, None if request is None else request.signal.exchange)
             signal = None if request is None else request.id
-            return Outcome(answer, RefusalDetails(_error_text(answer), user=user_id, signal=signal), request)
+            details = RefusalDetails(result.error, user=user_id, signal=signal)
+            return Outcome(responses.render(result), details, request)
         logger.error("signal_failed", exc_info=error)
-        return Outcome(responses.internal_error(round((self._clock.monotonic() - started) * 1000)), request=request)
+        failed = Failed(round((self._clock.monotonic() - started) * 1000))
+        return Outcome(responses.render(failed), request=request)
 
 
 def build_malformed_answer(error: FieldError) -> WebhookResponse:
     """400 for a body or a field that cannot be used."""
-    return responses.bad_request(error.field_name, error.message, fields=error.fields)
-
-
-def build_refused_outcome(answer: WebhookResponse, request: Request, reason: str | None = None) -> Outcome:
-    """`answer` to a signal that was read and not executed."""
-    return Outcome(
-        answer, RefusalDetails(reason or _error_text(answer), user=request.user_id, signal=request.id), request
-    )
-
-
-def _error_text(answer: WebhookResponse) -> str:
-    return responses.ID_CONFLICT_REASON if answer.status == 409 else str(answer.body["error"])
+    return responses.render(Invalid(error.field_name, error.message, fields=error.fields))

@@ -11,6 +11,7 @@ from engine.platform.errors import DatabaseUnavailable, UpstreamUnavailable
 from webhook_server.clock import Clock
 from webhook_server.execution.execution_context import SERVER_EXIT_PREFIX, Request
 from webhook_server.execution.pipeline import Pipeline
+from webhook_server.execution.results import Closed, get_outcome
 from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 from webhook_server.metrics import Metrics
 
@@ -46,10 +47,11 @@ class ProtectiveExits:
             log.exception("protective_exit_failed")
 
     def _execute(self, request: Request, reason: str, log: structlog.stdlib.BoundLogger) -> None:
-        answer = self._pipeline.execute_once(request, hashlib.sha256(request.id.encode()).hexdigest())
-        if answer.body.get("action") == "closed":
+        result = self._pipeline.execute_once(request, hashlib.sha256(request.id.encode()).hexdigest())
+        outcome = get_outcome(result)
+        if outcome == Closed.outcome:
             self._metrics.protective_exits.labels(reason).inc()
-        fields = {"reason": reason, "status": answer.status, "error": answer.body.get("error")}
+        fields = {"reason": reason, "outcome": outcome, "error": result.error}
         log.info("protective_exit", signal=request.id, **fields)
 
     def _build_request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:

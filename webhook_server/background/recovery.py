@@ -11,8 +11,13 @@ from engine.store.store import Store
 from engine.store.webhook_rows import UnfinishedRequest
 from webhook_server.clock import Clock
 from webhook_server.execution.pipeline import Pipeline
-from webhook_server.http import responses
-from webhook_server.http.responses import WebhookResponse
+from webhook_server.execution.results import (
+    Result,
+    Retryable,
+    build_outcome_unknown,
+    build_unavailable,
+    get_outcome,
+)
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.unavailable_accounts import UnavailableAccounts
 
@@ -43,34 +48,25 @@ class Recovery:
         return ended
 
     def _settle(self, row: UnfinishedRequest, unavailable: UnavailableAccounts) -> bool:
-        answer = self._resume(row, unavailable)
-        is_open = answer.status == 503 and "Retry-After" in answer.headers
-        outcome = "open" if is_open else str(answer.body.get("action", "refused"))
+        result = self._resume(row, unavailable)
+        outcome = get_outcome(result)
         self._metrics.recovered.labels(outcome).inc()
-        logger.info("request_recovered", signal=row.request_id, status=answer.status, outcome=outcome)
-        return not is_open
+        logger.info("request_recovered", signal=row.request_id, outcome=outcome)
+        return not isinstance(result, Retryable)
 
-    def _resume(self, row: UnfinishedRequest, unavailable: UnavailableAccounts) -> WebhookResponse:
+    def _resume(self, row: UnfinishedRequest, unavailable: UnavailableAccounts) -> Result:
         try:
             return self._pipeline.resume(row)
         except UpstreamUnavailable as error:
             if isinstance(error, DatabaseUnavailable):
                 raise
             unavailable.add(row.user_id, row.exchange)
-            return responses.upstream_unavailable(error, row.exchange)
+            return build_unavailable(error, row.exchange)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)
             if row.may_have_traded:  # something may be at the venue: it stays open, and is tried again
-                return responses.outcome_unknown(row.exchange)
+                return build_outcome_unknown(row.exchange)
             is_unreadable = isinstance(error, ValidationError)
-            return self._give_up(
+            return self._pipeline.give_up(
                 row, "its stored payload cannot be read by this version" if is_unreadable else type(error).__name__
             )
-
-    def _give_up(self, row: UnfinishedRequest, reason: str) -> WebhookResponse:
-        answer = responses.internal_error(0)
-        body = dict(answer.body)
-        self._store.finish_request(
-            row.request_id, row.user_id, "failed", status=answer.status, answer=body, error=f"not recovered: {reason}"
-        )
-        return answer

@@ -1,6 +1,6 @@
 """One signal on its way through the pipeline: what was asked, in which book, and how it may end early."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +12,8 @@ from engine.domain.positions import Position, Side, opposite_side
 from engine.platform.errors import CredentialsError, DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.store.webhook_rows import ExecutionClaim, Portfolio, UnfinishedRequest
 from engine.venues.orders import build_client_order_id
-from webhook_server.http.responses import WebhookResponse
+from engine.venues.venue import LiveVenue
+from webhook_server.execution.results import Result, Stamp
 from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 
 EndState = Literal["refused", "failed", "skipped"]
@@ -48,9 +49,9 @@ class Request:
         """Names its orders at the venue: two people's signals of one id may meet on one account."""
         return self.id if self.has_released_names else uuid5(self.user_id, self.id)
 
-    def response_fields(self, now: float) -> dict[str, object]:
-        """What every answer that ends it says of it; `now` is a monotonic second."""
-        return {"signal_id": self.id, "duration": round((now - self.started) * 1000)}
+    def stamp(self, now: float) -> Stamp:
+        """What every result that ends it says of it; `now` is a monotonic second."""
+        return Stamp(self.id, round((now - self.started) * 1000))
 
     def with_sent_state(self, began: ExecutionClaim) -> "Request":
         """As the store knows it: whether it may have been sent before."""
@@ -64,6 +65,7 @@ class TradeContext:
     request: Request
     is_paper: bool
     held: Position | None
+    open_account: Callable[[], LiveVenue]  # reads the user's credentials at the first call of an attempt, and no more
     portfolio: Portfolio | None = None  # read for entries only: exits ask no limit
     other_sides: frozenset[Side] = frozenset()  # held live in the symbol by others of the account
     still_open: tuple[Position, ...] = ()  # of its sender in the symbol, beside what is closed
@@ -91,6 +93,12 @@ class TradeContext:
 
     def with_released_names(self) -> "TradeContext":
         return replace(self, request=replace(self.request, has_released_names=True))
+
+    def require_held(self) -> Position:
+        """What a plan that closes something closes."""
+        if self.held is None:
+            raise AssertionError("only what is held is closed")
+        return self.held
 
     def increases_position(self) -> bool:
         return self.held is not None and self.held.side is self.signal.side
@@ -134,10 +142,10 @@ def parse_server_exit(request_id: str, source: str | None) -> tuple[str, UUID | 
 class RequestEnded(SparkyError):
     """The request ends without a (further) fill. `state` is refused, failed or skipped, as the store knows them."""
 
-    def __init__(self, state: EndState, answer: WebhookResponse, error: str) -> None:
+    def __init__(self, state: EndState, result: Result, error: str) -> None:
         super().__init__(error)
         self.state = state
-        self.answer = answer
+        self.result = result
         self.error = error
 
 
@@ -158,11 +166,11 @@ class NothingToDo(SparkyError):
 
 
 class AlreadyBooked(SparkyError):
-    """All that the request asked for is in the books, by an attempt that was broken off; `answer` is its end."""
+    """All that the request asked for is in the books, by an attempt that was broken off; `result` is its end."""
 
-    def __init__(self, answer: WebhookResponse) -> None:
+    def __init__(self, result: Result) -> None:
         super().__init__("it was booked before")
-        self.answer = answer
+        self.result = result
 
 
 class PositionEnded(NothingToDo):

@@ -1,10 +1,10 @@
 """From an accepted request to its plan: which book, which legs, in turn where limits are shared."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Final
 from uuid import UUID
 
@@ -41,8 +41,7 @@ from webhook_server.execution.execution_context import (
 )
 from webhook_server.execution.legs import LegExecutor
 from webhook_server.execution.plan_executor import PlanExecutor, end_on_configuration_error
-from webhook_server.http import responses
-from webhook_server.http.responses import WebhookResponse
+from webhook_server.execution.results import AnswerEncoder, Invalid, Refused, Result
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_checks import AccountChecks
@@ -67,6 +66,7 @@ class OrderExecutor:
         clock: Clock,
         metrics: Metrics,
         slippage_percent: Decimal,
+        encode: AnswerEncoder,
         lease_owner: str | None = None,
         lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
@@ -76,7 +76,7 @@ class OrderExecutor:
         self._metrics = metrics
         self._slippage_percent = slippage_percent
         self._locks = KeyedLocks()
-        self._plan_executor = PlanExecutor(store, clock, metrics, VenueChanges(store, metrics))
+        self._plan_executor = PlanExecutor(store, clock, metrics, VenueChanges(store, metrics), encode)
         self.account_checks = AccountChecks(clock)
         self.lease_owner = lease_owner
         self._lock_wait_s = lock_wait_s
@@ -104,7 +104,7 @@ class OrderExecutor:
         """How long a request may wait for its turn, after what it has waited for its place."""
         return max(MIN_LOCK_WAIT_S, self._lock_wait_s - (self._clock.monotonic() - request.started))
 
-    def execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> WebhookResponse:
+    def execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> Result:
         """Risk, execution, booking; the answer is stored together with the last fill. Only within `lock_request`.
 
         Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
@@ -112,9 +112,9 @@ class OrderExecutor:
         try:
             return self._execute(request, began, held_locks)
         except AlreadyBooked as done:
-            return done.answer
+            return done.result
 
-    def _execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> WebhookResponse:
+    def _execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> Result:
         trade = (
             self._prepare_entry(request, began, held_locks)
             if request.signal.is_entry
@@ -135,7 +135,7 @@ class OrderExecutor:
         except PositionEnded as ended:
             return self._enter_after_exit(trade, ended)
 
-    def _enter_after_exit(self, trade: TradeContext, ended: PositionEnded) -> WebhookResponse:
+    def _enter_after_exit(self, trade: TradeContext, ended: PositionEnded) -> Result:
         """The entry of a reversal whose position had ended at the venue; judged again, as the books have changed."""
         if not trade.signal.is_entry:
             raise self._plan_executor.build_skip(trade.request, str(ended), is_paper=trade.is_paper) from ended
@@ -148,31 +148,33 @@ class OrderExecutor:
         signal = request.signal
         portfolio = self._require_portfolio(began.portfolio, began.unreadable)
         if signal.strategy_id is not None and portfolio.strategy is None:
-            answer = responses.bad_request("strategy_id", "this user has no such strategy")
-            raise RequestEnded("refused", answer, "no such strategy")
+            raise RequestEnded("refused", Invalid("strategy_id", "this user has no such strategy"), "no such strategy")
+        open_account = cache(partial(self._open_live_account, request))
         if not began.is_paper:
-            self._refresh_account_check(request)
-            self._check_prices(request, began, portfolio)
+            self._refresh_account_check(open_account)
+            self._check_prices(request, began, portfolio, open_account)
         keys = self._entry_lock_keys(request, portfolio, is_paper=began.is_paper)
         for key in keys:
             held_locks.enter_context(self._locks.hold(key, self._lock_timeout_s(request)))
         if keys:  # what others did until their turn ended is seen now
             portfolio = self._load_portfolio(request, is_paper=began.is_paper)
         held = find_held_position(signal, portfolio.open_positions, is_paper=began.is_paper)
-        return TradeContext(request, began.is_paper, held, portfolio, began.other_sides)
+        return TradeContext(request, began.is_paper, held, open_account, portfolio, began.other_sides)
 
-    def _refresh_account_check(self, request: Request) -> None:
+    def _refresh_account_check(self, open_account: Callable[[], LiveVenue]) -> None:
         """Before the turns that exits wait for. What is wrong is said where the entry is made."""
         with suppress(ConfigurationError, UpstreamUnavailable):
-            self.account_checks.refresh(self._open_live_account(request))
+            self.account_checks.refresh(open_account())
 
-    def _check_prices(self, request: Request, began: ExecutionClaim, portfolio: Portfolio) -> None:
+    def _check_prices(
+        self, request: Request, began: ExecutionClaim, portfolio: Portfolio, open_account: Callable[[], LiveVenue]
+    ) -> None:
         """Before the turns that exits wait for, so that a venue which quotes late or not at all is waited for here.
 
         What is found is shared with the judgement that counts, a moment later. Raises what the quotes raise, and Ended.
         """
         held = find_held_position(request.signal, portfolio.open_positions, is_paper=False)
-        trade = TradeContext(request, is_paper=False, held=held, portfolio=portfolio)
+        trade = TradeContext(request, is_paper=False, held=held, open_account=open_account, portfolio=portfolio)
         if not began.is_sent:
             _check_live(trade)
             self._build_plan(trade, portfolio, self._build_cost_check(trade))
@@ -198,7 +200,7 @@ class OrderExecutor:
             return portfolio
         breach = unreadable_limit(unreadable or "there is no portfolio")
         self._metrics.refusals.labels(breach.limit_type.value).inc()
-        raise RequestEnded("refused", responses.limit_exceeded(breach), breach.message)
+        raise RequestEnded("refused", Refused(breach), breach.message)
 
     def _prepare_exit(self, request: Request, began: ExecutionClaim) -> TradeContext:
         signal, positions = request.signal, began.positions
@@ -210,7 +212,10 @@ class OrderExecutor:
                 self._plan_executor.check_already_booked(request)
             raise self._plan_executor.build_skip(request, self._explain_nothing_held(request))
         still_open = tuple(each for each in positions if each.id != held.id)
-        return TradeContext(request, held.is_paper, held, other_sides=began.other_sides, still_open=still_open)
+        open_account = cache(partial(self._open_live_account, request))
+        return TradeContext(
+            request, held.is_paper, held, open_account, other_sides=began.other_sides, still_open=still_open
+        )
 
     def _explain_nothing_held(self, request: Request) -> str:
         """Why there is nothing to close. Raises Ended when the sender named what does not exist."""
@@ -256,7 +261,7 @@ class OrderExecutor:
         if plan.breach is not None:
             if trade.request.is_resumed:  # by an attempt that made and booked the exit of a reversal, perhaps
                 self._plan_executor.check_already_booked(trade.request, plan.breach)
-            raise RequestEnded("refused", responses.limit_exceeded(plan.breach), plan.breach.message)
+            raise RequestEnded("refused", Refused(plan.breach), plan.breach.message)
         raise self._plan_executor.build_skip(trade.request, plan.reason or "nothing to do", is_paper=trade.is_paper)
 
     def _build_plan(self, trade: TradeContext, portfolio: Portfolio, costs: CostCheck = no_cost_limit) -> ExecutionPlan:
@@ -282,7 +287,7 @@ class OrderExecutor:
             common = (self._clock, self._metrics, self._build_pricing(trade), submit)
             if trade.is_paper:
                 return LegExecutor(trade, self._venues.paper(trade.signal.exchange), *common, load_margin=margin)
-            account = self._open_live_account(trade.request)
+            account = trade.open_account()
         return LegExecutor(trade, account, *common, partial(self.account_checks.guard_entry, account), margin)
 
     def _load_margin(self, request: Request) -> EntryMargin:

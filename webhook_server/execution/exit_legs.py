@@ -172,7 +172,7 @@ class ExitExecutor:
 
     def _close_rest(self, legs: LegExecutor, first: Fill, done: BookedFill) -> ExitResult:
         """Once the reduction is booked, books and venue can be compared, and what is left to send is sent."""
-        complete = ExitResult(first, _with_quantity(_require_held(legs.trade), first.quantity), None, done)
+        complete = ExitResult(first, _with_quantity(legs.trade.require_held(), first.quantity), None, done)
         left = self._load_position(legs.trade)
         if left is None:
             return complete
@@ -261,7 +261,7 @@ class ExitExecutor:
         return done
 
     def _load_position(self, trade: TradeContext) -> Position | None:
-        signal, held = trade.signal, _require_held(trade)
+        signal, held = trade.signal, trade.require_held()
         own = self._store.list_strategy_positions(
             trade.request.user_id, signal.exchange, signal.strategy_id, signal.symbol
         )
@@ -333,9 +333,3 @@ def _add_fills(first: Fill, rest: Fill) -> Fill:
     return first.model_copy(
         update={"quantity": quantity, "price": price, "fee_usd": first.fee_usd + rest.fee_usd, "dust": rest.dust}
     )
-
-
-def _require_held(trade: TradeContext) -> Position:
-    if trade.held is None:
-        raise AssertionError("only what is held is closed")
-    return trade.held

@@ -13,7 +13,7 @@ from engine.store.webhook_rows import PortfolioStrategy
 from engine.venues.account_record import ForcedExitCause
 from webhook_server.execution.execution_context import Request, RequestEnded
 from webhook_server.execution.plan_executor import end_on_configuration_error
-from webhook_server.http import responses
+from webhook_server.execution.results import Invalid
 from webhook_server.intake.fields import is_possible_venue_symbol
 from webhook_server.intake.schemas import WebhookSignal
 from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED
@@ -115,4 +115,4 @@ def _describe_position(position: Position) -> str:
 
 
 def _build_refusal(field: str, message: str) -> RequestEnded:
-    return RequestEnded("refused", responses.bad_request(field, message), message)
+    return RequestEnded("refused", Invalid(field, message), message)

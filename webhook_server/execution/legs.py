@@ -22,7 +22,7 @@ from webhook_server.execution import entry_margin
 from webhook_server.execution.closing_legs import ClosingLegExecutor
 from webhook_server.execution.entry_pricing import EntryPricing
 from webhook_server.execution.execution_context import CLOSE, OPEN, REST, UNDO, NothingToDo, TradeContext
-from webhook_server.execution.order_placement import find_order, place_order
+from webhook_server.execution.leg_orders import find_order, place_order
 from webhook_server.execution.position_protection import PositionProtection, TriggeredExit
 from webhook_server.metrics import Metrics
 

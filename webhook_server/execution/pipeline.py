@@ -1,9 +1,10 @@
 """What becomes of a signal that has its place, in order: deduplicate, risk, execute, book, answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -20,27 +21,28 @@ from webhook_server.execution.execution_context import (
     parse_server_exit,
 )
 from webhook_server.execution.executor import OrderExecutor
-from webhook_server.http import responses
-from webhook_server.http.responses import WebhookResponse
+from webhook_server.execution.results import (
+    BLOCKED,
+    IN_PROGRESS,
+    STANDBY,
+    AnswerEncoder,
+    Conflict,
+    Failed,
+    Invalid,
+    Rejected,
+    Repeated,
+    Result,
+    Retryable,
+    build_outcome_unknown,
+    build_unavailable,
+)
 from webhook_server.intake.schemas import load_stored_signal
 from webhook_server.locks import KeyedLocks, LockTimeout
 from webhook_server.metrics import Metrics
 
 logger = structlog.get_logger()
 
-_LOG_FIELDS: Final = {
-    "done": "action",
-    "side": "side",
-    "quantity": "quantity",
-    "price": "fill_price",
-    "fee_usd": "fee_usd",
-    "error": "error",
-    "reason": "reason",
-    "took_ms": "duration",
-}
-
 DEFAULT_ENTRY_TTL: Final = timedelta(seconds=60)  # an entry without an expiry of its own is not made later than this
-NOT_EXECUTED_RESPONSES: Final = (responses.already_in_progress(), responses.standby(), responses.blocked_by_unsettled())
 REPETITION_WAIT_S: Final = 2.0  # a repetition waits this long for the first answer before it is sent away
 
 
@@ -59,7 +61,11 @@ class MarketExitsPending(SparkyError):
 class Pipeline:
     """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
 
-    def __init__(self, store: Store, executor: OrderExecutor, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, executor: OrderExecutor, clock: Clock, metrics: Metrics, encode: AnswerEncoder
+    ) -> None:
+        """`encode` turns a result into the answer that is stored for repetitions."""
+        self._encode = encode
         self._store = store
         self._executor = executor
         self._clock = clock
@@ -69,7 +75,7 @@ class Pipeline:
             _do_nothing  # done with each request in its turn; raises MarketExitsPending
         )
 
-    def execute_once(self, request: Request, fingerprint: str) -> WebhookResponse:
+    def execute_once(self, request: Request, fingerprint: str) -> Result:
         """Executes `request` unless it was before; then the first answer is given again.
 
         Raises UpstreamUnavailable for the database, and for the venue while it is not known what it did; the request
@@ -80,11 +86,11 @@ class Pipeline:
         except BlockedByUnsettled as held:
             return self._settle_older_then_execute(held.unsettled, request, fingerprint)
         except LockTimeout:
-            return responses.already_in_progress()
+            return IN_PROGRESS
         except NotLeaseHolder:
-            return responses.standby()
+            return STANDBY
 
-    def resume(self, row: UnfinishedRequest) -> WebhookResponse:
+    def resume(self, row: UnfinishedRequest) -> Result:
         """Goes on with a request whose executor died or could not learn what the venue did.
 
         Raises as `execute_once` does, and ValidationError when its stored payload cannot be read by this version.
@@ -107,7 +113,7 @@ class Pipeline:
 
     def _settle_older_then_execute(
         self, unsettled: tuple[UnfinishedRequest, ...], request: Request, fingerprint: str
-    ) -> WebhookResponse:
+    ) -> Result:
         """Settles older requests of the same strategy and symbol first: an exit must know what there is to close.
 
         What cannot be settled though its venue answers holds entries back, and no exit: a person has to look at it.
@@ -119,7 +125,7 @@ class Pipeline:
             except UpstreamUnavailable as error:
                 if isinstance(error, DatabaseUnavailable):
                     raise
-                return responses.blocked_by_unsettled()
+                return BLOCKED
             except Exception:  # whatever is wrong with that request, it is not this one's fault
                 logger.exception("request_stuck", signal=row.request_id, behind_it=request.id)
                 self._metrics.recovered.labels("open").inc()
@@ -129,13 +135,13 @@ class Pipeline:
                 request, fingerprint, ignored_unsettled=() if request.signal.is_entry else tuple(stuck)
             )
         except BlockedByUnsettled:
-            return responses.blocked_by_unsettled()
+            return BLOCKED
         except LockTimeout:
-            return responses.already_in_progress()
+            return IN_PROGRESS
         except NotLeaseHolder:
-            return responses.standby()
+            return STANDBY
 
-    def _execute_after_market_exits(self, request: Request, fingerprint: str) -> WebhookResponse:
+    def _execute_after_market_exits(self, request: Request, fingerprint: str) -> Result:
         try:
             return self._begin_and_execute(request, fingerprint, before_request=self.before_request)
         except MarketExitsPending as first:
@@ -148,7 +154,7 @@ class Pipeline:
         fingerprint: str,
         ignored_unsettled: tuple[str, ...] = (),
         before_request: Callable[[Request], None] = _do_nothing,
-    ) -> WebhookResponse:
+    ) -> Result:
         with (
             self._request_locks.hold((request.user_id, request.id), REPETITION_WAIT_S),
             self._executor.lock_request(request) as held_locks,
@@ -156,12 +162,12 @@ class Pipeline:
             before_request(request)
             began = self._begin(request, fingerprint, ignored_unsettled)
             if began.state == "standby":
-                return responses.standby()
+                return STANDBY
             if began.state == "conflict":
-                return responses.id_conflict(request.id)
+                return Conflict(request.id)
             if began.state == "done":
                 self._metrics.repeats.inc()
-                return WebhookResponse(began.status or 200, began.answer or {}, responses.REPLAY_HEADERS)
+                return Repeated(began.status or 200, began.answer or {})
             if began.state == "held":
                 raise BlockedByUnsettled(began.unsettled)
             # If it was begun before, nobody works on it (we hold its lock): its executor died or lost the database.
@@ -183,18 +189,18 @@ class Pipeline:
             ignored_unsettled=ignored_unsettled,
         )
 
-    def _execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> WebhookResponse:
+    def _execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> Result:
         try:
             return self._executor.execute(request, began, held_locks)
         except OrderOutcomeUnknown as error:
             logger.warning("order_outcome_unknown", signal=request.id, reason=str(error))
             # The request stays open, so the next attempt asks the venue first.
-            return responses.outcome_unknown(request.signal.exchange, str(error))
+            return build_outcome_unknown(request.signal.exchange, str(error))
         except UpstreamUnavailable as error:
             if isinstance(error, (DatabaseUnavailable, SealedElsewhere)) or request.is_resumed:
                 raise  # what we lack ourselves is no failure of the venue to count
-            answer = responses.upstream_unavailable(error, request.signal.exchange)
-            return self._finish(request, RequestEnded("failed", answer, str(error)))
+            result = build_unavailable(error, request.signal.exchange)
+            return self._finish(request, RequestEnded("failed", result, str(error)))
         except RequestEnded as end:
             return self._finish(request, end)
         except (OrderRejected, StrategyFault) as error:
@@ -202,28 +208,24 @@ class Pipeline:
 
     def _build_refusal(self, request: Request, error: OrderRejected | StrategyFault) -> RequestEnded:
         if isinstance(error, OrderRejected):
-            body = {**responses.rejected_body(str(error)), **request.response_fields(self._clock.monotonic())}
-            return RequestEnded("failed", WebhookResponse(200, body), str(error))
-        return RequestEnded("refused", responses.bad_request("symbol", str(error)), str(error))
+            rejected = Rejected(str(error), request.stamp(self._clock.monotonic()))
+            return RequestEnded("failed", rejected, str(error))
+        return RequestEnded("refused", Invalid("symbol", str(error)), str(error))
 
-    def _finish(self, request: Request, end: RequestEnded) -> WebhookResponse:
+    def _finish(self, request: Request, end: RequestEnded) -> Result:
         if end.state == "failed":
-            self._metrics.venue_failures.labels("unavailable" if end.answer.status >= 500 else "refused").inc()
+            self._metrics.venue_failures.labels("unavailable" if isinstance(end.result, Retryable) else "refused").inc()
+        self._store_end(request.id, request.user_id, end)
+        return end.result
+
+    def give_up(self, row: UnfinishedRequest, reason: str) -> Result:
+        """Ends a request that no attempt can finish: only for one that cannot have traded."""
+        end = RequestEnded("failed", Failed(0), f"not recovered: {reason}")
+        self._store_end(row.request_id, row.user_id, end)
+        return end.result
+
+    def _store_end(self, request_id: str, user_id: UUID, end: RequestEnded) -> None:
+        answer = self._encode(end.result)
         self._store.finish_request(
-            request.id,
-            request.user_id,
-            end.state,
-            status=end.answer.status,
-            answer=dict(end.answer.body),
-            error=end.error,
+            request_id, user_id, end.state, status=answer.status, answer=answer.body, error=end.error
         )
-        return end.answer
-
-
-def log_fields(answer: WebhookResponse) -> dict[str, object]:
-    """What a person at the log wants of an answer: what was done, how much of it, at what price, and what it earned."""
-    body = answer.body
-    fields = {key: body.get(name) for key, name in _LOG_FIELDS.items()}
-    pnl = body.get("pnl")
-    fields["pnl_usd"] = pnl.get("usd") if isinstance(pnl, Mapping) else None
-    return {key: value for key, value in fields.items() if value is not None}

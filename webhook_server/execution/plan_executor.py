@@ -1,10 +1,9 @@
 """Carries out a plan leg by leg and books what each leg did; what was booked is never executed again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -32,8 +31,23 @@ from webhook_server.execution.execution_context import (
 from webhook_server.execution.exit_legs import ExitExecutor, ExitResult, combine_fills
 from webhook_server.execution.legs import LegExecutor
 from webhook_server.execution.position_protection import TriggeredExit, protective_order_ids
-from webhook_server.http import responses
-from webhook_server.http.responses import WebhookResponse
+from webhook_server.execution.results import (
+    NO_CREDENTIALS_HINT,
+    AnswerEncoder,
+    Booked,
+    Closed,
+    EntryResult,
+    Invalid,
+    Opened,
+    Pnl,
+    Refused,
+    Rejected,
+    Result,
+    Skipped,
+    Stamp,
+    Undone,
+    Unprotected,
+)
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_checks import AccountFault
 from webhook_server.reconciliation.venue_changes import VenueChanges
@@ -44,44 +58,41 @@ logger = structlog.get_logger()
 class PlanExecutor:
     """One for all requests; each call is one request's, within its turn."""
 
-    def __init__(self, store: Store, clock: Clock, metrics: Metrics, changes: VenueChanges) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, metrics: Metrics, changes: VenueChanges, encode: AnswerEncoder
+    ) -> None:
+        self._encode = encode
         self._store = store
         self._clock = clock
         self._metrics = metrics
         self._exits = ExitExecutor(store, changes, metrics)
 
-    def execute(self, legs: LegExecutor, plan: ExecutionPlan) -> WebhookResponse:
+    def execute(self, legs: LegExecutor, plan: ExecutionPlan) -> Result:
         """The answer, stored together with the last fill. Raises RequestEnded when there is nothing (more) to book."""
         if not plan.close:
             return self._open(legs, plan, None)
         exit_, plan = self._close(legs, plan)
         opens = plan.open_usd > 0
-        closed = self._book_exit(legs.trade, exit_, plan, is_last=not opens)
+        closed = self._build_closed(legs.trade, exit_, plan)
         if not opens:
-            return closed
+            return self._book_last_exit(legs.trade, exit_, closed)
+        closed = self._book_first_exit(legs.trade, exit_, closed)
         with keep_request_open("the exit is booked, and the entry neither made nor refused yet"):
             return self._open(replace(legs, trade=replace(legs.trade, held=None)), plan, closed)
 
     def build_skip(self, request: Request, reason: str, *, is_paper: bool | None = None) -> RequestEnded:
         """Nothing had to be done; in the book `is_paper` says, if that came to light."""
-        book = {} if is_paper is None else {"paper": is_paper}
-        body = {**responses.skipped_body(reason), **request.response_fields(self._clock.monotonic()), **book}
-        return RequestEnded("skipped", WebhookResponse(200, body), reason)
+        return RequestEnded("skipped", Skipped(reason, request.stamp(self._clock.monotonic()), is_paper), reason)
 
     def check_already_booked(self, request: Request, refusal: LimitBreach | None = None) -> None:
         """Raises AlreadyBooked where an attempt that was broken off has booked the request's exit, of which nothing is
-        left. `breach` is why the entry after it is not made."""
+        left. `refusal` is why the entry after it is not made."""
         fill = combine_fills(self._store.list_request_fills(request.id, request.user_id))
         if fill is None:
             return
-        body = responses.closed_body(fill, fill.quantity, ExecutionPlan(close=True, breach=refusal))
-        response_body = responses.to_json(
-            {**body, **request.response_fields(self._clock.monotonic()), "paper": fill.is_paper}
-        )
+        stamp = request.stamp(self._clock.monotonic())
         raise AlreadyBooked(
-            WebhookResponse(
-                200, self._store.finish_booked_request(request.id, request.user_id, 200, dict(response_body))
-            )
+            self._finish_booked(request, Closed(fill, fill.quantity, stamp, fill.is_paper, refusal=refusal))
         )
 
     def _close(self, legs: LegExecutor, plan: ExecutionPlan) -> tuple[ExitResult, ExecutionPlan]:
@@ -89,7 +100,7 @@ class PlanExecutor:
         trade = legs.trade
         try:
             with end_on_configuration_error(trade.signal.exchange):
-                exit_ = self._exits.execute(legs, _require_held(trade))
+                exit_ = self._exits.execute(legs, trade.require_held())
         except PositionEnded:
             raise
         except NothingToDo as reason:
@@ -99,21 +110,25 @@ class PlanExecutor:
             return exit_, replace(plan, open_usd=Decimal(0), reason=part)
         return exit_, plan
 
-    def _book_exit(
-        self, trade: TradeContext, exit_: ExitResult, plan: ExecutionPlan, *, is_last: bool
-    ) -> WebhookResponse:
-        """The answer to an exit, stored if it is the request's last; books the exit unless its legs were booked."""
-        body = responses.closed_body(exit_.fill, exit_.held.quantity, plan, trade.still_open)
-        if exit_.booked is None and exit_.unbooked is not None:
-            return self._book(trade, exit_.unbooked, body, is_last=is_last)
-        request, answer = trade.request, self._build_answer(trade, body)
-        if not is_last:
-            last = None if exit_.unbooked is None else self._book_intermediate(trade, exit_.unbooked)
-            return WebhookResponse(200, responses.with_pnl(answer.body, *exit_.calculate_pnl(last)))
+    def _build_closed(self, trade: TradeContext, exit_: ExitResult, plan: ExecutionPlan) -> Closed:
+        refusal = plan.reason if plan.breach is None else plan.breach
+        held = exit_.held.quantity
+        return Closed(exit_.fill, held, self._stamp(trade), trade.is_paper, refusal, trade.still_open)
+
+    def _book_last_exit(self, trade: TradeContext, exit_: ExitResult, closed: Closed) -> Result:
+        """Ends the request with its exit; books it unless its legs were booked."""
         if exit_.unbooked is not None:
-            return self._book(trade, exit_.unbooked, body, is_last=True)
-        stored = self._store.finish_booked_request(request.id, request.user_id, answer.status, dict(answer.body))
-        return WebhookResponse(answer.status, stored)
+            return self._book(trade, exit_.unbooked, closed)
+        return self._finish_booked(trade.request, closed)
+
+    def _book_first_exit(self, trade: TradeContext, exit_: ExitResult, closed: Closed) -> Closed:
+        """Books the exit of a reversal, which an entry follows; with its P&L."""
+        last = None if exit_.unbooked is None else self._book_intermediate(trade, exit_.unbooked)
+        if exit_.booked is not None or last is None:
+            return replace(closed, pnl=Pnl(*exit_.calculate_pnl(last)))
+        if last.pnl_usd is None or last.pnl_percent is None:
+            return closed
+        return replace(closed, pnl=Pnl(last.pnl_usd, last.pnl_percent))
 
     def _book_intermediate(self, trade: TradeContext, fill: Fill) -> BookedFill:
         """Books a fill after which the request goes on."""
@@ -122,39 +137,37 @@ class PlanExecutor:
         self._metrics.fills.labels(fill.kind, trade.book).inc()
         return booked
 
-    def _open(self, legs: LegExecutor, plan: ExecutionPlan, closed: WebhookResponse | None) -> WebhookResponse:
+    def _open(self, legs: LegExecutor, plan: ExecutionPlan, closed: Closed | None) -> Result:
         trade = legs.trade
         try:
             with end_on_configuration_error(trade.signal.exchange):
                 fill, reduced_by = legs.open(plan.open_usd)
         except NothingToDo as reason:
-            raise self._build_entry_failure(trade, "skipped", responses.skipped_body(str(reason)), closed) from None
+            skipped = Skipped(str(reason), self._stamp(trade), trade.is_paper, closed)
+            raise RequestEnded("skipped", skipped, str(reason)) from None
         except EntryRefused as refused:
             return self._refuse_entry(trade, refused.breach, closed)
-        except AccountFault as fault:  # nothing was tried, so that it counts as no failure
-            raise self._build_entry_failure(trade, "refused", responses.rejected_body(str(fault)), closed) from fault
-        except OrderRejected as error:
-            raise self._build_entry_failure(trade, "failed", responses.rejected_body(str(error)), closed) from error
+        except (AccountFault, OrderRejected) as error:
+            # An account's fault counts as no failure of the venue: nothing was tried.
+            state: EndState = "refused" if isinstance(error, AccountFault) else "failed"
+            rejected = Rejected(str(error), self._stamp(trade), trade.is_paper, closed)
+            raise RequestEnded(state, rejected, str(error)) from error
         requested_usd = trade.signal.position_size_usd or plan.open_usd
         reasons = (*plan.reduced_by, *reduced_by)
-        entry = responses.EntryResult(fill, trade.held, requested_usd, plan.open_usd, reasons, closed)
+        entry = EntryResult(fill, trade.held, requested_usd, plan.open_usd, reasons, closed)
         if not trade.needs_protective_orders:
-            return self._book(trade, fill, responses.opened_body(entry), is_last=True)
+            return self._book(trade, fill, Opened(entry, self._stamp(trade), trade.is_paper))
         with keep_request_open("the entry is booked, and neither protected nor undone yet"):
             return self._book_and_protect(legs, entry)
 
-    def _refuse_entry(
-        self, trade: TradeContext, refusal: LimitBreach, closed: WebhookResponse | None
-    ) -> WebhookResponse:
+    def _refuse_entry(self, trade: TradeContext, refusal: LimitBreach, closed: Closed | None) -> Result:
         """A limit refused the entry when its price was known; the exit of a reversal is made and booked by then."""
         self._metrics.refusals.labels(refusal.limit_type.value).inc()
-        answer = responses.limit_exceeded(refusal)
         if closed is None:
-            raise RequestEnded("refused", answer, refusal.message)
-        request, body = trade.request, {**closed.body, "entryRefused": answer.body}
-        return WebhookResponse(200, self._store.finish_booked_request(request.id, request.user_id, 200, body))
+            raise RequestEnded("refused", Refused(refusal), refusal.message)
+        return self._finish_booked(trade.request, replace(closed, refusal=refusal))
 
-    def _book_and_protect(self, legs: LegExecutor, entry: responses.EntryResult) -> WebhookResponse:
+    def _book_and_protect(self, legs: LegExecutor, entry: EntryResult) -> Result:
         """Books the entry, then places its protection, or undoes the entry and says so.
 
         Dying in between leaves a request that is `filled`: the next attempt goes on from here.
@@ -168,9 +181,8 @@ class PlanExecutor:
         if position is None or not _has_protective_price(
             position
         ):  # out of the books, or its only target lies below nothing
-            return self._finish_with_protection(
-                trade, booked.position_id, PlacedProtection(), responses.opened_body(entry, position)
-            )
+            opened = Opened(entry, self._stamp(trade), trade.is_paper, position)
+            return self._finish_with_protection(trade, booked.position_id, PlacedProtection(), opened)
         if legs.was_sent(UNDO):
             return self._undo_entry(legs, position, fill, closed, "it was undone before")
         try:
@@ -181,9 +193,8 @@ class PlanExecutor:
             self._book_fired_exit(legs, position, fired)
             return self._book_and_protect(legs, entry)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return self._finish_with_protection(
-            trade, position.id, placed, responses.opened_body(entry, _with_protection_prices(position, placed))
-        )
+        opened = Opened(entry, self._stamp(trade), trade.is_paper, _with_protection_prices(position, placed))
+        return self._finish_with_protection(trade, position.id, placed, opened)
 
     def _book_fired_exit(self, legs: LegExecutor, position: Position, fired: TriggeredExit) -> None:
         """What protected the position before this request added to it has been filled: books that exit. The new
@@ -198,20 +209,16 @@ class PlanExecutor:
         )
 
     def _undo_entry(
-        self, legs: LegExecutor, position: Position, fill: Fill, closed: WebhookResponse | None, reason: str
-    ) -> WebhookResponse:
+        self, legs: LegExecutor, position: Position, fill: Fill, closed: Closed | None, reason: str
+    ) -> Result:
         symbol, signal = fill.symbol, legs.trade.request.id
         try:
             undo = self._exits.undo(legs, fill, position)
         except (OrderRejected, StrategyFault) as refusal:
             failure = f"{reason}; it could not be undone either: {refusal}"
             self._report_unprotected(symbol, position, signal, failure)
-            return self._finish_with_protection(
-                legs.trade,
-                position.id,
-                _existing_protection(position),
-                responses.unprotected_body(fill, failure, closed),
-            )
+            unprotected = Unprotected(fill, failure, self._stamp(legs.trade), legs.trade.is_paper, closed)
+            return self._finish_with_protection(legs.trade, position.id, _existing_protection(position), unprotected)
         logger.warning("entry_undone", signal=signal, symbol=symbol, reason=reason)
         self._metrics.entries_undone.inc()
         if undo.quantity < fill.quantity:  # then the rest is protected as it asked
@@ -221,7 +228,8 @@ class PlanExecutor:
             self._report_unprotected(
                 symbol, position, signal, f"only {undo.quantity} of {fill.quantity} could be undone"
             )
-        return self._book(legs.trade, undo, responses.undone_body(fill, undo, reason, closed), is_last=True)
+        undone = Undone(fill, undo, reason, self._stamp(legs.trade), legs.trade.is_paper, closed)
+        return self._book(legs.trade, undo, undone)
 
     def _report_unprotected(self, symbol: str, position: Position, signal: str, reason: str) -> None:
         self._metrics.protection_failures.labels("undo").inc()
@@ -233,39 +241,33 @@ class PlanExecutor:
         held = self._store.list_strategy_positions(user_id, signal.exchange, signal.strategy_id, signal.symbol)
         return next((_with_entry_prices(entry, each) for each in held if each.id == position_id), None)
 
-    def _build_entry_failure(
-        self, trade: TradeContext, state: EndState, body: dict[str, Any], closed: WebhookResponse | None
-    ) -> RequestEnded:
-        """The entry came to nothing; if it was half of a reversal, the answer still tells of the exit."""
-        answer = self._build_answer(trade, responses.with_closed_leg(body, closed))
-        return RequestEnded(state, answer, str(body["reason"]))
-
     def _finish_with_protection(
-        self, trade: TradeContext, position_id: UUID | None, placed: PlacedProtection, body: Mapping[str, Any]
-    ) -> WebhookResponse:
+        self, trade: TradeContext, position_id: UUID | None, placed: PlacedProtection, result: Result
+    ) -> Result:
         """Ends the request with what protects its position now."""
-        request, answer = trade.request, self._build_answer(trade, body)
+        request, answer = trade.request, self._encode(result)
         if position_id is None:
             raise AssertionError("an entry has a position")
         self._store.book_protection(
-            request.id, request.user_id, position_id, placed, status=answer.status, answer=dict(answer.body)
+            request.id, request.user_id, position_id, placed, status=answer.status, answer=answer.body
         )
-        return answer
+        return Booked(result, answer.body)
 
-    def _book(self, trade: TradeContext, fill: Fill, body: Mapping[str, Any], *, is_last: bool) -> WebhookResponse:
-        """Books `fill`; the last one takes the answer with it, in the same transaction."""
-        request = trade.request
-        answer = self._build_answer(trade, body)
-        status, stored = (answer.status, dict(answer.body)) if is_last else (None, None)
-        booked = self._store.book_fill(request.id, request.user_id, fill, status=status, answer=stored)
+    def _finish_booked(self, request: Request, result: Result) -> Booked:
+        """Ends a request all of whose fills are booked."""
+        answer = self._encode(result)
+        stored = self._store.finish_booked_request(request.id, request.user_id, answer.status, answer.body)
+        return Booked(result, stored)
+
+    def _book(self, trade: TradeContext, fill: Fill, result: Result) -> Booked:
+        """Books the last fill and, in the same transaction, the answer."""
+        request, answer = trade.request, self._encode(result)
+        booked = self._store.book_fill(request.id, request.user_id, fill, status=answer.status, answer=answer.body)
         self._metrics.fills.labels(fill.kind, trade.book).inc()
-        return WebhookResponse(
-            200, booked.answer or responses.with_pnl(answer.body, booked.pnl_usd, booked.pnl_percent)
-        )
+        return Booked(result, booked.answer or answer.body)
 
-    def _build_answer(self, trade: TradeContext, body: Mapping[str, Any]) -> WebhookResponse:
-        stamp = trade.request.response_fields(self._clock.monotonic())
-        return WebhookResponse(200, responses.to_json({**body, **stamp, "paper": trade.is_paper}))
+    def _stamp(self, trade: TradeContext) -> Stamp:
+        return trade.request.stamp(self._clock.monotonic())
 
 
 @contextmanager
@@ -274,9 +276,8 @@ def end_on_configuration_error(exchange: str) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        hint = responses.NO_CREDENTIALS_HINT if isinstance(error, CredentialsError) else None
-        answer = responses.bad_request("exchange", str(error), hint)
-        raise RequestEnded("refused", answer, f"{exchange}: {error}") from error
+        hint = NO_CREDENTIALS_HINT if isinstance(error, CredentialsError) else None
+        raise RequestEnded("refused", Invalid("exchange", str(error), hint), f"{exchange}: {error}") from error
 
 
 def _has_protective_price(position: Position) -> bool:
@@ -311,9 +312,3 @@ def _with_protection_prices(position: Position, placed: PlacedProtection) -> Pos
     return position.model_copy(
         update={"stop_loss_price": placed.stop_loss_price, "take_profit_price": placed.take_profit_price}
     )
-
-
-def _require_held(trade: TradeContext) -> Position:
-    if trade.held is None:
-        raise AssertionError("only what is held is closed")
-    return trade.held

@@ -1,7 +1,7 @@
-"""Every answer a sender can get, in the words its clients already know; the pipeline only chooses among them."""
+"""Every answer that a sender can get: turns a result of the server into status, headers and body."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -9,35 +9,54 @@ from typing import Any, Final
 from uuid import UUID
 
 from engine.domain import decimals
-from engine.domain.errors import ClockRejected, VenueUnavailable
 from engine.domain.positions import Position
 from engine.platform.errors import UpstreamUnavailable
-from engine.platform.plain_text import one_line
-from engine.risk.execution_plan import ExecutionPlan
 from engine.risk.limit_breach import LimitBreach
 from engine.risk.sizing import increase_position
 from engine.store.webhook_rows import Fill
+from webhook_server.execution.results import (
+    Booked,
+    Closed,
+    Conflict,
+    EntryResult,
+    Failed,
+    Invalid,
+    NotExecuted,
+    Opened,
+    Pnl,
+    Refused,
+    Rejected,
+    Repeated,
+    Result,
+    Retryable,
+    Skipped,
+    Stamp,
+    StoredAnswer,
+    Undone,
+    Unprotected,
+    build_unavailable,
+)
 
 _CREATION_HINT: Final = "`sparky credentials set webhook --new` makes one."
 AUTHENTICATION_HINT: Final = (
     "Send the webhook secret of this user as `secret`, or sign the request per Standard Webhooks. " + _CREATION_HINT
 )
 READ_AUTHENTICATION_HINT: Final = "Send the webhook secret in the header X-Webhook-Secret. " + _CREATION_HINT
-NO_CREDENTIALS_HINT: Final = (
-    "Add credentials of this exchange for the user (`sparky credentials set EXCHANGE`), or leave `environment` out to "
-    "trade on paper."
-)
 ROUTING_HINTS: Final = {  # by status, for the sender and for the log
     404: "there is nothing at this path; signals go to /webhook or /webhook/ai-signal by POST",
     405: "this path has another method; signals go to /webhook or /webhook/ai-signal by POST",
 }
 REPLAY_HEADERS: Final = {"Idempotent-Replayed": "true"}  # Stripe's header for an answer that is given again
-ID_CONFLICT_REASON: Final = (
-    "its id was used before for another body"  # the log's reason of a 409, which tells the id beside it
-)
-RETRY_SOON_S = 1
-RETRY_LATER_S = 5
-MAX_REASON_LENGTH: Final = 400
+_LOG_FIELDS: Final = {
+    "done": "action",
+    "side": "side",
+    "quantity": "quantity",
+    "price": "fill_price",
+    "fee_usd": "fee_usd",
+    "error": "error",
+    "reason": "reason",
+    "took_ms": "duration",
+}
 
 
 @dataclass(frozen=True)
@@ -49,28 +68,20 @@ class WebhookResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def bad_request(
-    field_name: str, message: str, hint: str | None = None, fields: tuple[str, ...] = ()
-) -> WebhookResponse:
-    """400: the sender must change `field_name`, a field's name or ``body``: the first of `fields`, if there are
-    more."""
-    body = {
-        "success": False,
-        "error": f"{field_name}: {message}",
-        "field": field_name,
-        "fields": list(fields or (field_name,)),
-    }
-    return WebhookResponse(400, body | ({"hint": hint} if hint else {}))
+def render(result: Result) -> WebhookResponse:
+    """The answer to a signal that ended as `result`."""
+    return _RENDERERS[type(result)](result)
+
+
+def encode_for_store(result: Result) -> StoredAnswer:
+    """The answer without its headers, as a repetition of the signal will get it."""
+    answer = render(result)
+    return StoredAnswer(answer.status, dict(answer.body))
 
 
 def authentication_failure(error: str, hint: str = AUTHENTICATION_HINT) -> WebhookResponse:
-    """401: `hint` says how to prove who asks."""
+    """401: `hint` says how a sender proves which user it is."""
     return WebhookResponse(401, {"success": False, "error": error, "hint": hint})
-
-
-def id_conflict(request_id: str) -> WebhookResponse:
-    message = f"signal_id {request_id} was used before for another body; a new signal needs a new id"
-    return WebhookResponse(409, {"success": False, "error": "Conflict", "message": message})
 
 
 def body_too_large(limit_bytes: int) -> WebhookResponse:
@@ -79,35 +90,6 @@ def body_too_large(limit_bytes: int) -> WebhookResponse:
 
 def body_timeout(timeout_s: float) -> WebhookResponse:
     return WebhookResponse(408, {"success": False, "error": f"The body did not arrive within {timeout_s:g} s"})
-
-
-def limit_exceeded(breach: LimitBreach) -> WebhookResponse:
-    """429: a risk limit of the user; `limitType` is one of `limit_breach.LimitType`."""
-    data = {"limitType": breach.limit_type.value, "current": to_json(breach.current), "limit": to_json(breach.limit)}
-    message = breach.message
-    return WebhookResponse(429, {"success": False, "error": "Risk limit exceeded", "message": message, "data": data})
-
-
-def already_in_progress() -> WebhookResponse:
-    return _retry_later(
-        "This signal, or one before it of the same strategy or account, is being executed", RETRY_SOON_S
-    )
-
-
-def overload() -> WebhookResponse:
-    return _retry_later("Too many signals are under way", RETRY_SOON_S)
-
-
-def server_stopping() -> WebhookResponse:
-    return _retry_later("This webhook server is stopping", RETRY_SOON_S)
-
-
-def standby() -> WebhookResponse:
-    return _retry_later("Another webhook server executes; this one stands by", RETRY_SOON_S)
-
-
-def blocked_by_unsettled() -> WebhookResponse:
-    return _retry_later("What an earlier signal did at the venue is not known yet; this one waits for it", RETRY_SOON_S)
 
 
 def too_many_requests(retry_after_s: float) -> WebhookResponse:
@@ -121,72 +103,102 @@ def too_many_requests(retry_after_s: float) -> WebhookResponse:
 
 
 def upstream_unavailable(error: UpstreamUnavailable, exchange: str | None = None) -> WebhookResponse:
-    """503. What the venue said is told to the sender; why our own services are away is in the log alone."""
-    wait_s = RETRY_LATER_S if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s))
-    if not isinstance(error, VenueUnavailable):
-        return _retry_later(f"The {error.service} is unavailable", wait_s)
-    if isinstance(error, ClockRejected):
-        message = f"{exchange or 'the venue'} refuses this host's clock: {error.reason}"
-    else:
-        message = f"{_name_venue(exchange)} is unavailable: {error.reason}"
-    return _retry_later(one_line(message, MAX_REASON_LENGTH), wait_s)
+    """503 with Retry-After; see `build_unavailable`."""
+    return render(build_unavailable(error, exchange))
 
 
-def outcome_unknown(exchange: str, reason: str | None = None) -> WebhookResponse:
-    """503: asked again, the answer to the same signal is what became of the order."""
-    message = f"{_name_venue(exchange)} did not say whether it took the order; it is asked before anything is sent"
-    return _retry_later(message if reason is None else one_line(f"{message}: {reason}", MAX_REASON_LENGTH), 2)
+def log_fields(answer: WebhookResponse) -> dict[str, object]:
+    """What the log shows of an answer: what was done, how much of it, at what price, and what it earned."""
+    body = answer.body
+    fields = {key: body.get(name) for key, name in _LOG_FIELDS.items()}
+    pnl = body.get("pnl")
+    fields["pnl_usd"] = pnl.get("usd") if isinstance(pnl, Mapping) else None
+    return {key: value for key, value in fields.items() if value is not None}
 
 
-def _name_venue(exchange: str | None) -> str:
-    return "The venue" if exchange is None else f"The venue {exchange}"
+def _render_invalid(result: Invalid) -> WebhookResponse:
+    body = {
+        "success": False,
+        "error": result.error,
+        "field": result.field_name,
+        "fields": list(result.fields or (result.field_name,)),
+    }
+    return WebhookResponse(400, body | ({"hint": result.hint} if result.hint else {}))
 
 
-def internal_error(duration_ms: int) -> WebhookResponse:
+def _render_conflict(result: Conflict) -> WebhookResponse:
+    message = f"signal_id {result.request_id} was used before for another body; a new signal needs a new id"
+    return WebhookResponse(409, {"success": False, "error": "Conflict", "message": message})
+
+
+def _render_refused(result: Refused) -> WebhookResponse:
+    """429; `limitType` is one of `limit_breach.LimitType`."""
+    return WebhookResponse(429, _breach_body(result.breach))
+
+
+def _breach_body(breach: LimitBreach) -> dict[str, Any]:
+    data = {"limitType": breach.limit_type.value, "current": to_json(breach.current), "limit": to_json(breach.limit)}
+    return {"success": False, "error": "Risk limit exceeded", "message": breach.message, "data": data}
+
+
+def _render_retryable(result: Retryable) -> WebhookResponse:
+    headers = {"Retry-After": str(int(result.retry_after_s))}
+    return WebhookResponse(503, {"success": False, "error": result.reason}, headers)
+
+
+def _render_failed(result: Failed) -> WebhookResponse:
     """500: our own fault; says nothing about its inside."""
-    return WebhookResponse(500, {"success": False, "error": "Internal error", "duration": duration_ms})
+    return WebhookResponse(500, {"success": False, "error": "Internal error", "duration": result.duration_ms})
 
 
-def skipped_body(reason: str, **more: Any) -> dict[str, Any]:
-    """200: nothing had to be done, and nothing was."""
-    return {"success": True, "action": "skipped", "reason": reason, **more}
+def _render_booked(result: Booked) -> WebhookResponse:
+    return WebhookResponse(200, result.body)
 
 
-def rejected_body(reason: str, **more: Any) -> dict[str, Any]:
-    """200 with success false: the venue (or we, on its behalf) said no for good."""
-    return {"success": False, "action": "rejected", "error": reason, "reason": reason, **more}
+def _render_repeated(result: Repeated) -> WebhookResponse:
+    return WebhookResponse(result.status, result.body, REPLAY_HEADERS)
 
 
-@dataclass(frozen=True)
-class EntryResult:
-    """An entry that was made: its fill, what its side held before, and `closed`, the first half of a reversal.
-
-    Of `requested_usd` limits allowed `allowed_usd`; `reduced_by` names what made the fill less than was requested.
-    """
-
-    fill: Fill
-    before: Position | None
-    requested_usd: Decimal
-    allowed_usd: Decimal
-    reduced_by: tuple[str, ...] = ()
-    closed: WebhookResponse | None = None
+def _render_skipped(result: Skipped) -> WebhookResponse:
+    body = {"success": True, "action": "skipped", "reason": result.reason}
+    return _finish(body, result.stamp, result.closed, is_paper=result.is_paper)
 
 
-def opened_body(entry: EntryResult, position: Position | None = None) -> dict[str, Any]:
-    """200: a position was opened or increased. `position` is the whole of it as the books have it, when that is known;
-    `quantity`, `fill_price` and `position_size_usd` beside it are of this order alone."""
-    fill = entry.fill
+def _render_rejected(result: Rejected) -> WebhookResponse:
+    return _finish(_rejected_body(result.reason), result.stamp, result.closed, is_paper=result.is_paper)
+
+
+def _rejected_body(reason: str) -> dict[str, Any]:
+    return {"success": False, "action": "rejected", "error": reason, "reason": reason}
+
+
+def _render_undone(result: Undone) -> WebhookResponse:
+    undo = result.undo
+    undone = {**_fill_fields(result.fill), "exitPrice": undo.price, "exit_order_id": undo.order_id}
+    body = {**_rejected_body(result.error), "undone": undone}
+    return _finish(body, result.stamp, result.closed, is_paper=result.is_paper)
+
+
+def _render_unprotected(result: Unprotected) -> WebhookResponse:
+    reason = result.error
+    body = {"success": False, "action": "unprotected", "error": reason, "reason": reason, **_fill_fields(result.fill)}
+    return _finish(body, result.stamp, result.closed, is_paper=result.is_paper)
+
+
+def _render_opened(result: Opened) -> WebhookResponse:
+    """`quantity`, `fill_price` and `position_size_usd` beside `position` are of this order alone."""
+    entry, fill = result.entry, result.entry.fill
     body = {
         "success": True,
         "action": "opened",
-        "position": _position_fields(entry, position),
+        "position": _position_fields(entry, result.position),
         **_fill_fields(fill),
         "position_size_usd": decimals.product(fill.quantity, fill.price),
         "requested_usd": entry.requested_usd,
         "allowed_usd": entry.allowed_usd,
         "reduced_by": list(entry.reduced_by),
     }
-    return with_closed_leg(body, entry.closed)
+    return _finish(body, result.stamp, entry.closed, is_paper=result.is_paper)
 
 
 def _position_fields(entry: EntryResult, position: Position | None) -> dict[str, Any]:
@@ -209,58 +221,40 @@ def _position_fields(entry: EntryResult, position: Position | None) -> dict[str,
     }
 
 
-def undone_body(fill: Fill, undo: Fill, reason: str, closed: WebhookResponse | None) -> dict[str, Any]:
-    """200 with success false: an entry whose protection could not be placed was taken back."""
-    message = f"the protection that was asked for could not be placed ({reason}), so the entry was undone"
-    if undo.quantity < fill.quantity:
-        message += f", but for {decimals.format_plain(fill.quantity - undo.quantity)} that the venue did not take back"
-    body = rejected_body(
-        message, undone={**_fill_fields(fill), "exitPrice": undo.price, "exit_order_id": undo.order_id}
-    )
-    return with_closed_leg(body, closed)
-
-
-def unprotected_body(fill: Fill, reason: str, closed: WebhookResponse | None) -> dict[str, Any]:
-    """200 with success false: an entry stands without the protection that was asked for, as it could not be undone."""
-    message = f"the entry stands without the protection that was asked for, which is tried again: {reason}"
-    return with_closed_leg(
-        {"success": False, "action": "unprotected", "error": message, "reason": message, **_fill_fields(fill)}, closed
-    )
-
-
-def closed_body(fill: Fill, held: Decimal, plan: ExecutionPlan, still_open: Sequence[Position] = ()) -> dict[str, Any]:
-    """200: a position of `held` was closed, wholly or in part; `plan` says why an entry closed only. The store adds
-    `pnl`.
-
-    `still_open` are the sender's other positions in the symbol, in the other book.
-    """
+def _render_closed(result: Closed) -> WebhookResponse:
+    """Where `pnl` is not known yet the store adds it."""
+    fill = result.fill
     body = {"success": True, "action": "closed", **_fill_fields(fill), "exitPrice": fill.price}
     dust = fill.quantity if fill.kind == "dust" else fill.dust or Decimal(0)
-    body["remaining_quantity"] = held - fill.quantity - (fill.dust or Decimal(0))
+    body["remaining_quantity"] = result.held - fill.quantity - (fill.dust or Decimal(0))
     if dust:
         body["dust"] = {"quantity": dust, "usd": _round_to_cents(decimals.product(dust, fill.price))}
-    if still_open:
+    if result.still_open:
         body["still_open"] = [
-            {"side": each.side.value, "quantity": each.quantity, "paper": each.is_paper} for each in still_open
+            {"side": each.side.value, "quantity": each.quantity, "paper": each.is_paper} for each in result.still_open
         ]
     body["closeOrder"] = {"orderId": fill.order_id, "price": fill.price, "quantity": fill.quantity}
-    if plan.breach is not None:
-        body["entryRefused"] = limit_exceeded(plan.breach).body
-    elif plan.reason is not None:
-        body["entryRefused"] = {"success": False, "message": plan.reason}
-    return body
+    if isinstance(result.refusal, LimitBreach):
+        body["entryRefused"] = _breach_body(result.refusal)
+    elif result.refusal is not None:
+        body["entryRefused"] = {"success": False, "message": result.refusal}
+    answer = _finish(body, result.stamp, is_paper=result.is_paper)
+    return answer if result.pnl is None else WebhookResponse(200, {**answer.body, "pnl": _pnl_fields(result.pnl)})
 
 
-def with_closed_leg(body: dict[str, Any], closed: WebhookResponse | None) -> dict[str, Any]:
-    """The entry of a reversal came to `body` after its exit was made."""
-    return body if closed is None else body | {"closed": _closed_leg_fields(closed)}
+def _finish(
+    body: Mapping[str, Any], stamp: Stamp, closed: Closed | None = None, *, is_paper: bool | None
+) -> WebhookResponse:
+    """200 with `body`, the exit that was made before, and what every final answer says of its request."""
+    whole = {**body, "signal_id": stamp.signal_id, "duration": stamp.duration_ms}
+    if closed is not None:
+        whole = {**body, "closed": _closed_leg_fields(closed), **whole}
+    return WebhookResponse(200, to_json(whole if is_paper is None else {**whole, "paper": is_paper}))
 
 
-def with_pnl(body: Mapping[str, Any], usd: Decimal | None, percent: Decimal | None) -> dict[str, Any]:
-    """What the store adds to a final answer, for a close that another leg follows."""
-    if usd is None or percent is None:
-        return dict(body)
-    return {**body, "pnl": to_json({"usd": _round_to_cents(usd), "percent": _round_to_cents(percent)})}
+def _pnl_fields(pnl: Pnl) -> dict[str, Any]:
+    fields: dict[str, Any] = to_json({"usd": _round_to_cents(pnl.usd), "percent": _round_to_cents(pnl.percent)})
+    return fields
 
 
 def _round_to_cents(value: Decimal) -> Decimal:
@@ -281,8 +275,9 @@ def _fill_fields(fill: Fill) -> dict[str, Any]:
     }
 
 
-def _closed_leg_fields(closed: WebhookResponse) -> dict[str, Any]:
-    return {name: closed.body.get(name) for name in ("order_id", "fill_price", "quantity", "fee_usd", "pnl")}
+def _closed_leg_fields(closed: Closed) -> dict[str, Any]:
+    body = render(closed).body
+    return {name: body.get(name) for name in ("order_id", "fill_price", "quantity", "fee_usd", "pnl")}
 
 
 def to_json(value: Any) -> Any:
@@ -300,5 +295,19 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def _retry_later(error: str, after_s: float) -> WebhookResponse:
-    return WebhookResponse(503, {"success": False, "error": error}, {"Retry-After": str(int(after_s))})
+_RENDERERS: Final[dict[type[Result], Callable[[Any], WebhookResponse]]] = {
+    Booked: _render_booked,
+    Closed: _render_closed,
+    Conflict: _render_conflict,
+    Failed: _render_failed,
+    Invalid: _render_invalid,
+    NotExecuted: _render_retryable,
+    Opened: _render_opened,
+    Refused: _render_refused,
+    Rejected: _render_rejected,
+    Repeated: _render_repeated,
+    Retryable: _render_retryable,
+    Skipped: _render_skipped,
+    Undone: _render_undone,
+    Unprotected: _render_unprotected,
+}

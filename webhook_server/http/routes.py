@@ -15,6 +15,7 @@ from engine.platform.errors import UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server.admission.execution_slots import Ticket, Wakeup
 from webhook_server.admission.signal_receiver import AdmittedSignal, Outcome, SignalReceiver, build_malformed_answer
+from webhook_server.execution.results import OVERLOAD
 from webhook_server.http import openapi
 from webhook_server.http import responses as answers
 from webhook_server.http.ascii_json import AsciiJson
@@ -107,7 +108,7 @@ class RouteHandlers:
         try:
             has_place = await self._reception.admission.wait(admitted.ticket, wakeup, disconnect)
             if disconnect.done():
-                return admitted.refuse(answers.overload(), "the sender hung up before the signal had a place")
+                return admitted.refuse(OVERLOAD, "the sender hung up before the signal had a place")
         finally:
             disconnect.cancel()
         if not has_place:

@@ -1,16 +1,15 @@
 """The id of a signal: the sender's own, or one derived from the body, so that a repetition is known without an id."""
 
 import uuid
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
 from engine.store.store import Store
-from webhook_server.execution.execution_context import Request
 from webhook_server.intake import fields
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.field_reasons import ID_FORM
@@ -21,7 +20,16 @@ DERIVED_PREFIX: Final = "body/"  # no sender's id has a slash; `repeated_request
 MAX_REPETITION_AGE: Final = timedelta(days=1)
 MIN_RETRY_S: Final = 1.0  # equal bodies that come closer together are a crowd of alerts, not one that is repeated
 
-RequestsInProgress = MutableMapping[tuple[UUID, str], Request]  # by person and fingerprint
+
+class ReceivedRequest(Protocol):
+    """A request that is executed or waits; `received_at` is when it came (UTC)."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def received_at(self) -> datetime: ...
+
 
 _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(fields.Timestamp)
 
@@ -40,9 +48,9 @@ def resolve_signal_id(
     user_id: UUID,
     store: Store,
     now: datetime,
-    in_progress: RequestsInProgress,
+    in_progress: Mapping[tuple[UUID, str], ReceivedRequest],
 ) -> SignalId:
-    """The id under which the signal is executed once.
+    """The id under which the signal is executed once. `in_progress` is by user and fingerprint of the body.
 
     A body without an id is one signal for ever when its `timestamp` is of the last day. Otherwise it repeats an equal
     one that has not been answered yet: it is under way, its sender was told to come back, or hung up. Only a CLOSE of
