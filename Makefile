@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: up test check audit commands venues faults fuzz bench migration format lock clean
+.PHONY: up test quick check audit commands venues faults fuzz bench migration format lock clean
 
 up: $(STAMP)
 	@exec $(BIN)/sparky up $(ARGS)
@@ -13,6 +13,10 @@ test: $(STAMP)
 	$(BIN)/coverage run -m pytest -n 4 $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# For the loop while typing: pure tests, chosen by tests/conftest.py.
+quick: $(STAMP)
+	$(BIN)/pytest -m quick -n 2 -q tests/actors tests/engine tests/webhook_server tests/cli tests/simulator $(ARGS)
 
 # Real processes, killed, stopped, hung and starved. Most of it is waiting, so two files run at once; the thousand
 # processes, which leave nothing of the machine to others, run alone after them. ARGS="-k ..." may choose of either
@@ -43,10 +47,11 @@ check: $(STAMP)
 # operation, both from FUZZ_SEED.
 fuzz: $(STAMP)
 	FUZZ_CASES=$${FUZZ_CASES:-100000} API_FUZZ_CASES=$${API_FUZZ_CASES:-5000} \
-	  $(BIN)/pytest tests/fuzz tests/webhook_server/test_openapi.py --timeout 3600 $(ARGS)
+	  $(BIN)/pytest tests/fuzz tests/webhook_server/http/test_openapi.py --timeout 3600 $(ARGS)
 
 # Tables of figures, for a machine that does nothing else meanwhile: about ten minutes.
 bench: $(STAMP)
+	$(BIN)/python -m benchmarks.entry_path
 	$(BIN)/python -m benchmarks.limiter
 	$(BIN)/python -m benchmarks.execution
 	$(BIN)/python -m benchmarks.entry_costs

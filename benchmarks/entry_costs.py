@@ -23,7 +23,7 @@ from simulator.aster.aster_app import create_aster
 from simulator.binance.binance_app import create_binance
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
-from tests.support.markets import START_MS, flat_then_rising
+from tests.support.factories.markets import START_MS, flat_then_rising
 
 SYMBOL = "BTCUSDT"
 CREATE_VENUE: dict[str, Callable[[SimulatedVenue], ASGIApp]] = {"aster": create_aster, "binance": create_binance}

@@ -29,7 +29,7 @@ from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
-from tests.support.sparky import Sparky
+from tests.support.processes.sparky import Sparky
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 STRATEGIES = 100

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import psutil
 
-from tests.support.fleet import Fleet, cpu_s, private_bytes
+from tests.support.processes.fleet import Fleet, cpu_s, private_bytes
 
 MIB = 1024 * 1024
 T = TypeVar("T")

@@ -16,11 +16,11 @@ from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store, open_store
 from engine.store.transport.postgres import PostgresRpc
 from engine.venues.ccxt_client.request_weight import get_shared_limiter
-from tests.support.directories import short_directory
-from tests.support.forwarder import Forwarder
-from tests.support.keys import vault
-from tests.support.sql import Sql, as_owner
-from tests.support.supabase import PROBES, SupabaseServer, install_or_skip
+from tests.support.clients.sql import Sql, as_owner
+from tests.support.factories.keys import vault
+from tests.support.processes.directories import short_directory
+from tests.support.servers.forwarder import Forwarder
+from tests.support.servers.supabase import PROBES, SupabaseServer, install_or_skip
 
 TEMPLATE = "migrated"
 PROJECT = "supabase"
@@ -37,6 +37,22 @@ _PATIENT = hypothesis.settings(
 hypothesis.settings.register_profile("same", _PATIENT, derandomize=True)
 hypothesis.settings.register_profile("search", _PATIENT, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("same")
+
+
+# `make quick` runs what needs no PostgreSQL, no process and no server, and is no search by examples (hypothesis).
+SLOW_FIXTURES = {"postgres_home", "fleet_of", "fleet", "serve", "open_venue", "play", "server"}
+SLOW_IMPORTS = {
+    *("subprocess", "multiprocessing", "EmbeddedPostgres", "HttpService", "Supervised", "Sparky", "GroqDouble"),
+    *("receiving", "Running", "RuleBasedStateMachine", "given"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and not (
+            SLOW_FIXTURES.intersection(item.fixturenames) or SLOW_IMPORTS.intersection(vars(item.module))
+        ):
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from simulator.groq.quota import Limits
 from simulator.market.candles import synthetic_series
 from simulator.service import open_venue
 from tests.actors.scene import MakeScene, Scene
-from tests.support.directories import short_directory
-from tests.support.local_peers import LocalPeers
+from tests.support.clients.local_peers import LocalPeers
+from tests.support.processes.directories import short_directory
 
 Serve = Callable[..., str]
 

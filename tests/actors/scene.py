@@ -10,7 +10,7 @@ from actors.strategy import StrategyActor, make
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from tests.support.local_peers import LocalPeers
+from tests.support.clients.local_peers import LocalPeers
 
 
 class Scene:

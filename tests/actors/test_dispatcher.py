@@ -24,9 +24,9 @@ from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from engine.store.transport.rpc import Rpc
-from tests.support.events import Ear
-from tests.support.keys import OTHER_KEY, vault
-from tests.support.receiver import Receiver, receiving
+from tests.support.clients.events import Ear
+from tests.support.factories.keys import OTHER_KEY, vault
+from tests.support.servers.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 

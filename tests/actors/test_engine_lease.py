@@ -27,8 +27,8 @@ from engine.platform.errors import AnotherEngineRuns, ConfigurationError, Databa
 from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
-from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
-from tests.support.sql import as_owner
+from tests.support.clients.sql import as_owner
+from tests.support.factories.keys import ENCRYPTION_KEY, OTHER_KEY
 
 
 class Ear:

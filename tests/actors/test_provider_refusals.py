@@ -8,9 +8,9 @@ import pytest
 
 from actors.messages import LimiterState
 from tests.actors.scene import MakeScene
-from tests.support.groq_double import Answer, GroqDouble, error, ok, raw
-from tests.support.local_peers import LocalPeers
-from tests.support.monitored import Running, child, report
+from tests.support.clients.local_peers import LocalPeers
+from tests.support.factories.monitored import Running, child, report
+from tests.support.servers.groq_double import Answer, GroqDouble, error, ok, raw
 
 HOLD = ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')
 DAILY = (

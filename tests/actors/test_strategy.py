@@ -16,7 +16,7 @@ from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.domain.strategy import StrategyStatus
 from engine.store.store import open_store
 from tests.actors.scene import MakeScene
-from tests.support.groq_double import Answer, GroqDouble, error, ok
+from tests.support.servers.groq_double import Answer, GroqDouble, error, ok
 
 NONSENSE = ok("I would rather not say.")
 HOLD = ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')

@@ -14,11 +14,11 @@ import pytest
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from tests.support.commands import SPARKY, environment, run
-from tests.support.directories import short_directory
-from tests.support.monitored import Running, child, report
-from tests.support.supervised import wait_for
-from tests.support.terminal import Terminal
+from tests.support.factories.monitored import Running, child, report
+from tests.support.processes.commands import SPARKY, environment, run
+from tests.support.processes.directories import short_directory
+from tests.support.processes.supervised import wait_for
+from tests.support.processes.terminal import Terminal
 
 COLUMNS = 80
 NAMES = ("стратегия роста", "策略一号策略一号", "استراتيجية النمو", "plain")

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from engine.store.store import Store
-from tests.support.commands import COMMANDS, NAME, SPARKY, environment, run, write_the_world
-from tests.support.descriptors import CLOSED, FULL, closing
-from tests.support.directories import short_directory
-from tests.support.terminal import Terminal
+from tests.support.processes.commands import COMMANDS, NAME, SPARKY, environment, run, write_the_world
+from tests.support.processes.descriptors import CLOSED, FULL, closing
+from tests.support.processes.directories import short_directory
+from tests.support.processes.terminal import Terminal
 
 
 @pytest.fixture

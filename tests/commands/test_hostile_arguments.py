@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
-from tests.console.conftest import Sparky, home, own_logging, shown, sparky
-from tests.support.hostile import HOSTILE, forged, unsafe
-from tests.support.sql import Sql
+from tests.cli.conftest import Sparky, home, own_logging, shown, sparky
+from tests.support.clients.sql import Sql
+from tests.support.factories.hostile import HOSTILE, forged, unsafe
 
 __all__ = ["home", "own_logging", "sparky"]
 
@@ -64,7 +64,7 @@ def test_a_database_that_speaks_in_escape_sequences_is_told_in_words_only(sparky
 CRASHING: Final = """
 import sys
 from cli.app import app
-from tests.support.hostile import HOSTILE
+from tests.support.factories.hostile import HOSTILE
 
 @app.command()
 def crash() -> None:

@@ -20,11 +20,11 @@ from actors import messages
 from cli.app import app
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from tests.console.conftest import Sparky, home, own_logging, shown, sparky
-from tests.support.hostile import HOSTILE, ORDINARY, forged, unsafe
-from tests.support.hostile_rows import DECISION, fill_with_hostile_text
-from tests.support.monitored import Running, child, cycle, report
-from tests.support.sql import Sql
+from tests.cli.conftest import Sparky, home, own_logging, shown, sparky
+from tests.support.clients.sql import Sql
+from tests.support.factories.hostile import HOSTILE, ORDINARY, forged, unsafe
+from tests.support.factories.hostile_rows import DECISION, fill_with_hostile_text
+from tests.support.factories.monitored import Running, child, cycle, report
 
 __all__ = ["home", "own_logging", "sparky"]
 

@@ -10,8 +10,9 @@ import pytest
 from engine.platform.settings.settings import read_environment
 from engine.store.store import Store
 from simulator.market.candle_file import read_candles
-from tests.support.candle_files import write_walk
-from tests.support.commands import (
+from tests.support.clients.sql import Sql
+from tests.support.factories.candle_files import write_walk
+from tests.support.processes.commands import (
     COMMANDS,
     NAME,
     NOTES,
@@ -22,15 +23,14 @@ from tests.support.commands import (
     run_all,
     write_the_world,
 )
-from tests.support.directories import short_directory
-from tests.support.sql import Sql
+from tests.support.processes.directories import short_directory
 
 ASCII_LOCALES = {
     "LANG=C": {"LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "LC_ALL=C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "LC_ALL=POSIX": {"LC_ALL": "POSIX", "PYTHONUTF8": "0"},
 }
-STREAMS = ["utf-8", "ascii"]  # tests/engine/test_showable.py has many more
+STREAMS = ["utf-8", "ascii"]  # tests/engine/platform/test_text_encoding.py has many more
 
 
 @pytest.fixture

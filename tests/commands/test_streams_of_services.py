@@ -13,12 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.commands import ROOT, SPARKY
-from tests.support.descriptors import CLOSED, FULL, closing
-from tests.support.directories import short_directory
-from tests.support.sparky import Sparky
-from tests.support.supervised import wait_for
-from tests.support.terminal import Terminal
+from tests.support.processes.commands import ROOT, SPARKY
+from tests.support.processes.descriptors import CLOSED, FULL, closing
+from tests.support.processes.directories import short_directory
+from tests.support.processes.sparky import Sparky
+from tests.support.processes.supervised import wait_for
+from tests.support.processes.terminal import Terminal
 
 
 def started(sparky: Sparky, *words: str, **streams: Any) -> None:

@@ -12,9 +12,9 @@ from engine.deciding.cycle import CycleOutcome
 from engine.domain.strategy import StrategyContext
 from engine.llm.groq_client import GroqClient
 from engine.platform.settings.settings import Settings
-from tests.engine.cycle_world import World
-from tests.engine.examples import a_context
-from tests.support.groq_double import Answer, GroqDouble, ok
+from tests.engine.deciding.cycle_world import World
+from tests.engine.deciding.examples import a_context
+from tests.support.servers.groq_double import Answer, GroqDouble, ok
 
 KEY = "gsk_compatibility0123456789"
 

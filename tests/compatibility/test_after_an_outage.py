@@ -28,10 +28,10 @@ from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.deciding.schedule import next_tick, schedule_for
 from tests.actors.conftest import aster_url, groq_url, peers, scene, serve
 from tests.actors.scene import MakeScene
-from tests.console.test_picture import a_strategy, a_view, drawn
-from tests.support.directories import short_directory
-from tests.support.groq_double import GroqDouble, error, ok
-from tests.support.monitored import CHILD, STRATEGY, Running, child, cycle, report
+from tests.cli.status.test_status_table import a_strategy, a_view, drawn
+from tests.support.factories.monitored import CHILD, STRATEGY, Running, child, cycle, report
+from tests.support.processes.directories import short_directory
+from tests.support.servers.groq_double import GroqDouble, error, ok
 
 __all__ = ["aster_url", "groq_url", "peers", "scene", "serve"]
 

@@ -12,7 +12,7 @@ from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc, connect
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
 
 NAME = "na\u00efve \u4e2d\u6587 \U0001f680"
 

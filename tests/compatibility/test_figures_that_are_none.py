@@ -14,9 +14,9 @@ from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import NewStrategy
 from engine.store.demo_data import seed_demo
 from engine.store.store import Store
-from tests.console.conftest import Sparky, home, own_logging, sparky
-from tests.support.hostile_rows import DECISION, fill_with_hostile_text
-from tests.support.sql import Sql
+from tests.cli.conftest import Sparky, home, own_logging, sparky
+from tests.support.clients.sql import Sql
+from tests.support.factories.hostile_rows import DECISION, fill_with_hostile_text
 
 __all__ = ["home", "own_logging", "sparky"]
 

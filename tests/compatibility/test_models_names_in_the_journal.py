@@ -17,10 +17,10 @@ from engine.platform.identity import boot_id
 from engine.ratelimit.grant_log import GrantLog
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from tests.engine.examples import a_context
-from tests.support.events import Ear
-from tests.support.hostile import HOSTILE
-from tests.support.sql import Sql
+from tests.engine.deciding.examples import a_context
+from tests.support.clients.events import Ear
+from tests.support.clients.sql import Sql
+from tests.support.factories.hostile import HOSTILE
 
 BREAKS = ("\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
 FORGED = "x{}0 0 {:.0f} 1000 600000 openai/gpt-oss-120b"

@@ -13,7 +13,7 @@ from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.clusters import own_cluster
+from tests.support.servers.clusters import own_cluster
 
 EVERYTHING = tuple(migration.name for migration in read_migrations())
 

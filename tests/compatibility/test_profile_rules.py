@@ -8,8 +8,8 @@ import pytest
 
 from engine.domain.decision import Action
 from engine.domain.positions import Position, Side
-from tests.engine.cycle_world import World, answered
-from tests.engine.examples import a_context, a_position, a_strategy
+from tests.engine.deciding.cycle_world import World, answered
+from tests.engine.deciding.examples import a_context, a_position, a_strategy
 
 ENTRY: dict[str, Any] = {
     "action": "LONG",

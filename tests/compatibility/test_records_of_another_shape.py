@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from cli import output
 from cli.commands.decision_report import render_decision
 from engine.store.store import Store
-from tests.console.conftest import Sparky, home, own_logging, sparky
-from tests.support.hostile import unsafe
-from tests.support.hostile_rows import DECISION, fill_with_hostile_text, market
-from tests.support.sql import Sql
+from tests.cli.conftest import Sparky, home, own_logging, sparky
+from tests.support.clients.sql import Sql
+from tests.support.factories.hostile import unsafe
+from tests.support.factories.hostile_rows import DECISION, fill_with_hostile_text, market
 
 __all__ = ["home", "own_logging", "sparky"]
 

@@ -12,9 +12,9 @@ from engine.llm.groq_client import GroqClient
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.settings import Settings
 from tests.compatibility.conftest import KEY, PlayCycle
-from tests.engine.cycle_world import LONG
-from tests.engine.examples import a_context, a_strategy
-from tests.support.groq_double import error, ok, raw
+from tests.engine.deciding.cycle_world import LONG
+from tests.engine.deciding.examples import a_context, a_strategy
+from tests.support.servers.groq_double import error, ok, raw
 
 HTML = b"<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head></html>"
 TPM = "Request too large for model `m` on tokens per minute (TPM): Limit 8000, Requested 9313, please reduce its size"

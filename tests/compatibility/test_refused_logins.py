@@ -11,9 +11,9 @@ from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.transport.postgres import PostgresRpc, connect, translate_error
-from tests.support.clusters import own_cluster
-from tests.support.pgbouncer import pgbouncer
-from tests.support.refusing_postgres import refusing_postgres, welcoming_postgres
+from tests.support.servers.clusters import own_cluster
+from tests.support.servers.pgbouncer import pgbouncer
+from tests.support.servers.refusing_postgres import refusing_postgres, welcoming_postgres
 
 
 @pytest.fixture(scope="module")

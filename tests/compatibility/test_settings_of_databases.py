@@ -17,7 +17,7 @@ from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.sql import Sql, as_owner
+from tests.support.clients.sql import Sql, as_owner
 
 EVERYTHING = tuple(migration.name for migration in read_migrations())
 SETTINGS = [

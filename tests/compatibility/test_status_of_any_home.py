@@ -13,9 +13,9 @@ from actors.messages import EngineState
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from tests.console.conftest import Sparky, home, own_logging, sparky
-from tests.console.test_status import Watched, child
-from tests.support.sql import Sql
+from tests.cli.conftest import Sparky, home, own_logging, sparky
+from tests.cli.status.test_status import Watched, child
+from tests.support.clients.sql import Sql
 
 __all__ = ["home", "own_logging", "sparky"]
 

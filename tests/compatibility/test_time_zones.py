@@ -19,8 +19,8 @@ from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from engine.store.webhook_rows import Fill
-from tests.support.keys import vault
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
+from tests.support.factories.keys import vault
 
 ELSEWHERE = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?[+-](?!00:?00)\d{2}(:?\d{2})?")
 
@@ -163,7 +163,7 @@ def test_the_losses_of_a_day_are_those_since_midnight_utc(told: Store, strategy_
 
 def test_a_moment_with_another_offset_becomes_utc_where_a_row_becomes_a_value() -> None:
     """Supabase's API tells the database's own zone; whoever builds a row gets UTC."""
-    from tests.engine.examples import a_context
+    from tests.engine.deciding.examples import a_context
 
     at = datetime(2026, 11, 27, 9, 2, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     context = a_context().model_dump(mode="json")

@@ -20,11 +20,11 @@ from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy, StrategyRow
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.console.conftest import Sparky, home, own_logging, sparky
-from tests.console.test_status import Watched, child, cycle
-from tests.support.events import Ear
-from tests.support.monitored import Running
-from tests.support.sql import Sql
+from tests.cli.conftest import Sparky, home, own_logging, sparky
+from tests.cli.status.test_status import Watched, child, cycle
+from tests.support.clients.events import Ear
+from tests.support.clients.sql import Sql
+from tests.support.factories.monitored import Running
 
 __all__ = ["home", "own_logging", "sparky"]
 

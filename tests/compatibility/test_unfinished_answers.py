@@ -6,8 +6,8 @@ import pytest
 
 from engine.domain.decision import Action
 from tests.compatibility.conftest import PlayCycle
-from tests.engine.cycle_world import LONG
-from tests.support.groq_double import ok
+from tests.engine.deciding.cycle_world import LONG
+from tests.support.servers.groq_double import ok
 
 HOLD = '{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0.5,"reasoning":"no edge"}'
 THINKS_ON = "but the right answer is HOLD. Let me double-check RSI"

@@ -26,10 +26,10 @@ from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import read_environment
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from tests.console.conftest import Sparky, home, own_logging, sparky
-from tests.console.test_status import Watched, child, cycle
-from tests.support.monitored import Running
-from tests.support.sql import Sql
+from tests.cli.conftest import Sparky, home, own_logging, sparky
+from tests.cli.status.test_status import Watched, child, cycle
+from tests.support.clients.sql import Sql
+from tests.support.factories.monitored import Running
 
 __all__ = ["home", "own_logging", "sparky"]
 

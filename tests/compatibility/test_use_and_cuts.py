@@ -8,9 +8,9 @@ import pytest
 from engine.domain.errors import StrategyFault
 from engine.llm.groq_client import MAX_ANSWER_BYTES
 from tests.compatibility.conftest import PlayCycle
-from tests.engine.cycle_world import LONG
-from tests.engine.examples import a_context, a_strategy
-from tests.support.groq_double import Answer, Handler, completion, error, ok, raw
+from tests.engine.deciding.cycle_world import LONG
+from tests.engine.deciding.examples import a_context, a_strategy
+from tests.support.servers.groq_double import Answer, Handler, completion, error, ok, raw
 
 PROMPT_USD, ANSWER_USD = Decimal("0.15") / 10**6, Decimal("0.60") / 10**6
 ALLOWED = 800

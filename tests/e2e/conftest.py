@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.directories import short_directory
-from tests.support.sparky import Sparky
+from tests.support.processes.directories import short_directory
+from tests.support.processes.sparky import Sparky
 
 SparkyMaker = Callable[..., Sparky]
 

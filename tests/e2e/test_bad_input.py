@@ -7,8 +7,8 @@ import psycopg
 import pytest
 
 from tests.e2e.conftest import SparkyMaker
-from tests.support.candle_files import write_walk
-from tests.support.sparky import Sparky
+from tests.support.factories.candle_files import write_walk
+from tests.support.processes.sparky import Sparky
 
 NOT_LISTENING = "postgresql://nobody@127.0.0.1:9/none"
 

@@ -21,10 +21,10 @@ from engine.store.admin_rows import NewStrategy
 from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
-from tests.console.conftest import Sparky, home, own_logging, sparky
-from tests.support.keys import ENCRYPTION_KEY, aster_keys
-from tests.support.ports import free_port
-from tests.support.sql import Sql
+from tests.cli.conftest import Sparky, home, own_logging, sparky
+from tests.support.clients.sql import Sql
+from tests.support.factories.keys import ENCRYPTION_KEY, aster_keys
+from tests.support.servers.ports import free_port
 from tests.webhook_server.conftest import until
 from webhook_server.service import make
 

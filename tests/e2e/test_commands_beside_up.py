@@ -21,8 +21,8 @@ from engine.store.admin_rows import NewStrategy
 from engine.store.embedded.embedded_postgres import build_dsn, data_dir, is_running, make
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.directories import short_directory
-from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
+from tests.support.processes.directories import short_directory
+from tests.support.processes.sparky import PATIENCE_S, Sparky, without_strategies
 
 ROOT: Final = Path(__file__).parents[2]
 # Uses the database as every command does, in steps that the test times: one line on stdin each.

@@ -14,7 +14,7 @@ import pytest
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process
 from engine.store.embedded.embedded_postgres import DatabaseService, build_dsn, data_dir, make
-from tests.support.directories import short_directory
+from tests.support.processes.directories import short_directory
 
 PATIENCE_S = 120.0
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL]

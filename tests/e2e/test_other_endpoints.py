@@ -8,9 +8,9 @@ from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from simulator.service import make_aster, make_groq
 from tests.e2e.conftest import SparkyMaker
-from tests.support.directories import short_directory
-from tests.support.ports import free_ports
-from tests.support.sparky import Sparky
+from tests.support.processes.directories import short_directory
+from tests.support.processes.sparky import Sparky
+from tests.support.servers.ports import free_ports
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ from engine.store.embedded import command_database
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.e2e.conftest import SparkyMaker
-from tests.support.bookkeeping import Book
-from tests.support.candle_files import write_walk
-from tests.support.indicators import independent
-from tests.support.sparky import Sparky
+from tests.support.factories.bookkeeping import Book
+from tests.support.factories.candle_files import write_walk
+from tests.support.factories.indicators import independent
+from tests.support.processes.sparky import Sparky
 
 CENT = Decimal("0.01")
 FEE_RATE = Decimal("0.0004")

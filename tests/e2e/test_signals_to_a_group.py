@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.supervised import (
+from tests.support.processes.supervised import (
     PATIENCE_S,
     Supervised,
     fork_servers,

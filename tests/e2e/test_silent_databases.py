@@ -12,8 +12,8 @@ import requests
 from pydantic import SecretStr
 
 from engine.platform.settings.settings import Settings
-from tests.console.conftest import Sparky, home, own_logging, sparky
-from tests.support.ports import free_port
+from tests.cli.conftest import Sparky, home, own_logging, sparky
+from tests.support.servers.ports import free_port
 from webhook_server import service
 
 __all__ = ["home", "own_logging", "sparky"]

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from actors.runtime.restart_policy import MAX_RESTARTS
-from tests.support.supervised import PATIENCE_S, ROOT, Supervised, spec
+from tests.support.processes.supervised import PATIENCE_S, ROOT, Supervised, spec
 
 # Python runs this first thing, in every process that finds it.
 UNFIT = """

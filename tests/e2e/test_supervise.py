@@ -14,10 +14,10 @@ import pytest
 import requests
 
 from engine.store.embedded.embedded_postgres import data_dir
-from tests.support.directories import short_directory
-from tests.support.forwarder import Forwarder
-from tests.support.ports import free_ports
-from tests.support.supervised import PATIENCE_S, wait_for
+from tests.support.processes.directories import short_directory
+from tests.support.processes.supervised import PATIENCE_S, wait_for
+from tests.support.servers.forwarder import Forwarder
+from tests.support.servers.ports import free_ports
 
 
 class Unit:

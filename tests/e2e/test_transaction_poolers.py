@@ -13,8 +13,8 @@ import pytest
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.pgbouncer import PgBouncer, pgbouncer
-from tests.support.sql import Sql, as_owner
+from tests.support.clients.sql import Sql, as_owner
+from tests.support.servers.pgbouncer import PgBouncer, pgbouncer
 
 MakePooler = Callable[..., PgBouncer]
 EVERYTHING = tuple(migration.name for migration in read_migrations())

@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 
 from tests.e2e.conftest import SparkyMaker
-from tests.support.crowding import slowed
-from tests.support.sparky import Sparky
-from tests.support.supervised import is_alive, wait_until_gone
+from tests.support.processes.crowding import slowed
+from tests.support.processes.sparky import Sparky
+from tests.support.processes.supervised import is_alive, wait_until_gone
 
 PROFILES = {"demo-conservative", "demo-balanced", "demo-aggressive"}
 

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from tests.support.directories import short_directory
-from tests.support.fleet import Fleet, launched
-from tests.support.sparky import Sparky, without_strategies
+from tests.support.processes.directories import short_directory
+from tests.support.processes.fleet import Fleet, launched
+from tests.support.processes.sparky import Sparky, without_strategies
 
 MEASURED = "measured"
 FleetMaker = Callable[..., Fleet]

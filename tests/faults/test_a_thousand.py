@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from tests.faults.conftest import FleetMaker
-from tests.support.fleet import Fleet, private_bytes
-from tests.support.supervised import wait_until_gone
+from tests.support.processes.fleet import Fleet, private_bytes
+from tests.support.processes.supervised import wait_until_gone
 
 MIB = 1024 * 1024
 LEAST_BYTES = 16 * MIB  # of memory for each strategy, and room to spare

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from actors.runtime.os_signals import REPEATED_SIGNAL_S
-from tests.support.supervised import (
+from tests.support.processes.supervised import (
     PATIENCE_S,
     Supervised,
     fork_servers,
@@ -39,7 +39,7 @@ def test_a_child_that_breaks_its_promise_is_killed_and_its_traceback_logged(run_
         running.wait_for("stuck", "running")
         died = running.wait_for("stuck", "backoff")
         assert died["cause"] == "stalled"
-        assert "tests/support/children.py" in running.log()
+        assert "tests/support/processes/children.py" in running.log()
 
 
 def test_a_stopped_process_is_found_and_replaced(run_dir: Path) -> None:

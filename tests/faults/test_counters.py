@@ -6,7 +6,7 @@ import signal
 
 from engine.domain.strategy import StrategyStatus
 from tests.faults.conftest import FleetMaker
-from tests.support.groq_double import completion
+from tests.support.servers.groq_double import completion
 
 
 def test_failures_are_counted_on_across_the_death_of_the_process_that_counted_them(fleet_of: FleetMaker) -> None:

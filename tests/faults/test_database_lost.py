@@ -14,9 +14,9 @@ import pytest
 from engine.domain.strategy import StrategyStatus
 from engine.store.embedded.embedded_postgres import EmbeddedPostgres
 from engine.store.schema.migrate import migrate
-from tests.support.directories import short_directory
-from tests.support.fleet import Fleet, launched
-from tests.support.keys import ENCRYPTION_KEY
+from tests.support.factories.keys import ENCRYPTION_KEY
+from tests.support.processes.directories import short_directory
+from tests.support.processes.fleet import Fleet, launched
 
 COUNT = 4
 CADENCE_S = 3.0

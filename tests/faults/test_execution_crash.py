@@ -17,9 +17,9 @@ import psutil
 import pytest
 import requests
 
-from tests.support.book_checks import check_books
-from tests.support.sparky import Sparky
-from tests.support.trading import all_settled, check_signals, people, record
+from tests.support.clients.book_checks import check_books
+from tests.support.clients.trading import all_settled, check_signals, people, record
+from tests.support.processes.sparky import Sparky
 
 VICTIMS = (
     *(("webhook",), ("dispatcher",)) * 8,

@@ -21,9 +21,9 @@ from engine.domain.signal import SignalAction
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
-from tests.support.book_checks import check_books
-from tests.support.sparky import Sparky
-from tests.support.trading import SYMBOLS, all_settled, check_signals, people, record
+from tests.support.clients.book_checks import check_books
+from tests.support.clients.trading import SYMBOLS, all_settled, check_signals, people, record
+from tests.support.processes.sparky import Sparky
 
 SEED = int(os.environ.get("FAULT_SEED", "3"))
 SETTLED_S = 600.0

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 
 from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
-from tests.support.ports import free_port, free_ports
-from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
+from tests.support.processes.sparky import PATIENCE_S, Sparky, without_strategies
+from tests.support.servers.ports import free_port, free_ports
 
 
 class Servers:

@@ -26,14 +26,14 @@ from engine.domain.errors import OrderRejected
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.store.venue_record import sum_net_quantity as net_of_positions
-from tests.support.account_checks import booked_after_s, check_account, check_no_crossing
-from tests.support.account_owners import Person, person
-from tests.support.keys import OTHER_PRIVATE_KEY, PRIVATE_KEY
-from tests.support.outside_hands import OutsideHands
-from tests.support.protection_log import ProtectionLog
-from tests.support.sparky import PATIENCE_S, Sparky
-from tests.support.trading import SYMBOLS
-from tests.support.venue_file import VenueFile, net_of
+from tests.support.clients.account_checks import booked_after_s, check_account, check_no_crossing
+from tests.support.clients.account_owners import Person, person
+from tests.support.clients.outside_hands import OutsideHands
+from tests.support.clients.protection_log import ProtectionLog
+from tests.support.clients.trading import SYMBOLS
+from tests.support.clients.venue_file import VenueFile, net_of
+from tests.support.factories.keys import OTHER_PRIVATE_KEY, PRIVATE_KEY
+from tests.support.processes.sparky import PATIENCE_S, Sparky
 
 SEED = int(os.environ.get("FAULT_SEED", "11"))
 SIGNALS = int(os.environ.get("FAULT_SIGNALS", "500"))

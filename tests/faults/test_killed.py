@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import Note
-from tests.support.crowding import Metronome, slowed
-from tests.support.fleet import FIXED, FORK_SERVER, Fleet
-from tests.support.supervised import is_alive, wait_until_gone
+from tests.support.processes.crowding import Metronome, slowed
+from tests.support.processes.fleet import FIXED, FORK_SERVER, Fleet
+from tests.support.processes.supervised import is_alive, wait_until_gone
 
 PATIENCE_S = 180.0
 LATER_S = 0.05  # what is promised of the 99th percentile, on a machine that is late with nothing else

@@ -19,12 +19,12 @@ import requests
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from tests.faults.test_execution_steps import Step, gate_at, those_at
-from tests.support.account_checks import check_account, check_no_crossing
-from tests.support.account_owners import Person, person
-from tests.support.keys import PRIVATE_KEY
-from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
-from tests.support.trading import all_settled
-from tests.support.venue_file import VenueFile, net_of
+from tests.support.clients.account_checks import check_account, check_no_crossing
+from tests.support.clients.account_owners import Person, person
+from tests.support.clients.trading import all_settled
+from tests.support.clients.venue_file import VenueFile, net_of
+from tests.support.factories.keys import PRIVATE_KEY
+from tests.support.processes.sparky import PATIENCE_S, Sparky, without_strategies
 
 SYMBOL = "BTCUSDT"
 HANG: dict[str, Any] = {"kind": "hang", "path": "/order", "seconds": 600}

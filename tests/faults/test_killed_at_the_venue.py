@@ -15,9 +15,9 @@ from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.orders import build_client_order_id
-from tests.support.book_checks import check_books
-from tests.support.sparky import PATIENCE_S, Sparky, without_strategies
-from tests.support.trading import PROTECTIVE, all_settled, people
+from tests.support.clients.book_checks import check_books
+from tests.support.clients.trading import PROTECTIVE, all_settled, people
+from tests.support.processes.sparky import PATIENCE_S, Sparky, without_strategies
 
 HANG = {"kind": "hang", "seconds": 600, "path": "/order", "method": "POST"}
 SETTLED_S = 300.0

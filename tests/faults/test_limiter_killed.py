@@ -10,8 +10,8 @@ import zmq
 
 from actors.messages import AcquirePermit, LimiterState, Permit
 from actors.runtime.messaging import MessageClient, MessageServer
-from tests.support.directories import short_directory
-from tests.support.supervised import PATIENCE_S, Supervised, spec
+from tests.support.processes.directories import short_directory
+from tests.support.processes.supervised import PATIENCE_S, Supervised, spec
 
 MODEL = "openai/gpt-oss-120b"
 

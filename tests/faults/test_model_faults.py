@@ -12,10 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import FleetMaker
-from tests.support.directories import short_directory
-from tests.support.fleet import Fleet, launched
-from tests.support.groq_double import completion
-from tests.support.outages import (
+from tests.support.clients.outages import (
     CHAT,
     QUICK,
     assert_nobody_is_paused_or_restarted,
@@ -25,6 +22,9 @@ from tests.support.outages import (
     requests,
     wait_for_all,
 )
+from tests.support.processes.directories import short_directory
+from tests.support.processes.fleet import Fleet, launched
+from tests.support.servers.groq_double import completion
 
 DATE = "an HTTP date 3 s from now"
 

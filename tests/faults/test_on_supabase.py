@@ -8,10 +8,10 @@ import pytest
 
 from engine.domain.strategy import StrategyStatus
 from tests.conftest import Project
-from tests.support.directories import short_directory
-from tests.support.fleet import Fleet
-from tests.support.keys import ENCRYPTION_KEY
-from tests.support.supabase import PUBLISHABLE_KEY, SECRET_KEY
+from tests.support.factories.keys import ENCRYPTION_KEY
+from tests.support.processes.directories import short_directory
+from tests.support.processes.fleet import Fleet
+from tests.support.servers.supabase import PUBLISHABLE_KEY, SECRET_KEY
 
 COUNT = 4
 

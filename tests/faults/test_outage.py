@@ -4,7 +4,7 @@ import json
 import time
 
 from tests.faults.conftest import FleetMaker, Note
-from tests.support.outages import (
+from tests.support.clients.outages import (
     PATIENCE_S,
     QUICK,
     assert_nobody_is_paused_or_restarted,

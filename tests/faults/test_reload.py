@@ -3,7 +3,7 @@
 import signal
 
 from tests.faults.conftest import FleetMaker
-from tests.support.fleet import Fleet
+from tests.support.processes.fleet import Fleet
 
 
 def pids(fleet: Fleet) -> dict[str, int]:

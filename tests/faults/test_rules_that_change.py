@@ -21,12 +21,12 @@ from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.instrument import Instrument
 from simulator.venue.trading_account import Account
-from tests.support.account_checks import check_no_crossing, check_our_orders
-from tests.support.account_owners import Person, person
-from tests.support.keys import PRIVATE_KEY
-from tests.support.sparky import Sparky, without_strategies
-from tests.support.trading import SYMBOLS, all_settled
-from tests.support.venue_file import VenueFile, net_of
+from tests.support.clients.account_checks import check_no_crossing, check_our_orders
+from tests.support.clients.account_owners import Person, person
+from tests.support.clients.trading import SYMBOLS, all_settled
+from tests.support.clients.venue_file import VenueFile, net_of
+from tests.support.factories.keys import PRIVATE_KEY
+from tests.support.processes.sparky import Sparky, without_strategies
 
 SEED = int(os.environ.get("FAULT_SEED", "13"))
 SIGNALS = min(int(os.environ.get("FAULT_SIGNALS", "90")), 300)

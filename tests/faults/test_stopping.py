@@ -13,9 +13,9 @@ from engine.store.embedded import command_database
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.faults.conftest import FleetMaker
-from tests.support.crowding import slowed
-from tests.support.fleet import Fleet
-from tests.support.supervised import wait_until_gone
+from tests.support.processes.crowding import slowed
+from tests.support.processes.fleet import Fleet
+from tests.support.processes.supervised import wait_until_gone
 
 PATIENCE_S = 180.0
 

@@ -15,8 +15,8 @@ from engine.platform.settings.settings import Settings
 from engine.store.embedded import command_database, postgres_process
 from engine.store.embedded.embedded_postgres import build_dsn, data_dir
 from tests.faults.conftest import FleetMaker
-from tests.support.fleet import Fleet
-from tests.support.supervised import is_alive, wait_until_gone
+from tests.support.processes.fleet import Fleet
+from tests.support.processes.supervised import is_alive, wait_until_gone
 
 PATIENCE_S = 180.0
 COUNT = 5

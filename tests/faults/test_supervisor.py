@@ -9,7 +9,15 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.supervised import PATIENCE_S, Supervised, fork_servers, is_alive, spec, wait_for, wait_until_gone
+from tests.support.processes.supervised import (
+    PATIENCE_S,
+    Supervised,
+    fork_servers,
+    is_alive,
+    spec,
+    wait_for,
+    wait_until_gone,
+)
 
 
 def test_whatever_is_done_to_the_files_of_the_run_directory_hearts_are_still_read(run_dir: Path) -> None:

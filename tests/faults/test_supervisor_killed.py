@@ -9,10 +9,10 @@ import psycopg
 from engine.platform.errors import EXIT_TRY_AGAIN
 from engine.store.embedded.embedded_postgres import build_dsn
 from tests.faults.conftest import FleetMaker
-from tests.support.crowding import slowed
-from tests.support.fleet import Fleet
-from tests.support.sparky import command_lines
-from tests.support.supervised import is_alive, wait_until_gone
+from tests.support.processes.crowding import slowed
+from tests.support.processes.fleet import Fleet
+from tests.support.processes.sparky import command_lines
+from tests.support.processes.supervised import is_alive, wait_until_gone
 
 
 def ends_of_signals(fleet: Fleet) -> dict[str, str]:

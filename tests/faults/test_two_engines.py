@@ -22,10 +22,10 @@ from engine.platform.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
 from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
 from tests.faults.conftest import Note
-from tests.support.directories import short_directory
-from tests.support.keys import ENCRYPTION_KEY, OTHER_KEY
-from tests.support.sparky import PATIENCE_S, Sparky
-from tests.support.sql import as_owner
+from tests.support.clients.sql import as_owner
+from tests.support.factories.keys import ENCRYPTION_KEY, OTHER_KEY
+from tests.support.processes.directories import short_directory
+from tests.support.processes.sparky import PATIENCE_S, Sparky
 
 CADENCE_S = 2.0
 

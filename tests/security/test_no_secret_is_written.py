@@ -19,10 +19,10 @@ from engine.store.admin_rows import NewStrategy
 from engine.store.demo_data import DEMO_USER
 from engine.store.store import Store
 from simulator.service import make_groq
-from tests.support.directories import short_directory
-from tests.support.keys import ENCRYPTION_KEY
-from tests.support.ports import free_ports
-from tests.support.sparky import Sparky
+from tests.support.factories.keys import ENCRYPTION_KEY
+from tests.support.processes.directories import short_directory
+from tests.support.processes.sparky import Sparky
+from tests.support.servers.ports import free_ports
 
 SECRETS = {
     "GROQ_API_KEY": "gsk_MARKedGroqKeyMARKedGroqKeyMARKed",

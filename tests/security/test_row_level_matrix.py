@@ -22,7 +22,7 @@ from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.keys import vault
+from tests.support.factories.keys import vault
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

@@ -27,8 +27,8 @@ from engine.platform.settings.component_settings import (
 from engine.platform.settings.process_settings import ProcessSettings
 from engine.platform.settings.settings import Settings, is_loopback, read_environment
 from engine.store.store import Store
-from tests.support.directories import short_directory
-from tests.support.ports import free_port
+from tests.support.processes.directories import short_directory
+from tests.support.servers.ports import free_port
 from webhook_server.service import make
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - named in order to be refused

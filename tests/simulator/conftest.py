@@ -14,7 +14,7 @@ from simulator.groq.quota import Limits
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
-from tests.support.markets import START_MS, Hands, flat_then_rising
+from tests.support.factories.markets import START_MS, Hands, flat_then_rising
 
 Serve = Callable[[ASGIApp], str]
 

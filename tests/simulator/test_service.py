@@ -14,8 +14,8 @@ from engine.platform.settings.settings import Settings
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market_time_file import MarketTimeFile
 from simulator.service import make_aster, make_groq
-from tests.support.directories import short_directory
-from tests.support.ports import free_port
+from tests.support.processes.directories import short_directory
+from tests.support.servers.ports import free_port
 
 START_MS = 1_677_628_800_000
 

@@ -14,9 +14,9 @@ from engine.store.admin_rows import NewStrategy
 from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.keys import vault
+from tests.support.factories.keys import vault
 
-ORIGINAL = Path(__file__).parents[1] / "engine" / "store" / "original_system.sql"
+ORIGINAL = Path(__file__).parents[1] / "engine" / "store" / "schema" / "original_system.sql"
 OLD_USER = UUID("11111111-1111-1111-1111-111111111111")
 OWNER = "project_owner"
 PROJECT = f"""

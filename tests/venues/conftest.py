@@ -25,9 +25,9 @@ from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
 from simulator.venue.weight_meter import WeightMeter
-from tests.support.markets import START_MS, Hands, flat_then_rising
-from tests.support.simulated import ASTER, VENUES, Simulated
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
+from tests.support.factories.markets import START_MS, Hands, flat_then_rising
+from tests.support.servers.simulated import ASTER, VENUES, Simulated
 from webhook_server.app import WebhookServer, build
 from webhook_server.clock import SystemClock
 from webhook_server.venue_registry import VenueRegistry, Venues

@@ -8,8 +8,8 @@ import pytest
 from engine.platform.errors import UpstreamUnavailable
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
-from tests.support.markets import flat_then_rising
-from tests.support.simulated import ASTER, BINANCE
+from tests.support.factories.markets import flat_then_rising
+from tests.support.servers.simulated import ASTER, BINANCE
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.trading import PROTECTIVE
+from tests.support.clients.trading import PROTECTIVE
 from tests.venues.conftest import Floor
 from tests.venues.test_changes_at_the_venue import by_hand
 

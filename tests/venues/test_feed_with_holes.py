@@ -14,11 +14,11 @@ from engine.platform.settings.settings import Settings
 from simulator.market.market import Market
 from simulator.venue.venue import SimulatedVenue
 from tests.actors.scene import Scene
-from tests.support.directories import short_directory
-from tests.support.groq_double import Answer, GroqDouble, ok
-from tests.support.local_peers import LocalPeers
-from tests.support.markets import flat_then_rising
-from tests.support.simulated import VENUES, Simulated
+from tests.support.clients.local_peers import LocalPeers
+from tests.support.factories.markets import flat_then_rising
+from tests.support.processes.directories import short_directory
+from tests.support.servers.groq_double import Answer, GroqDouble, ok
+from tests.support.servers.simulated import VENUES, Simulated
 from tests.venues.conftest import Floor
 
 CLOSE = ok('{"action":"CLOSE","symbol":"BTCUSDT","size_usd":0,"confidence":0.9,"reasoning":"the reason is gone"}')

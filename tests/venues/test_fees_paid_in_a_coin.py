@@ -11,7 +11,7 @@ from simulator.market.market import Market
 from simulator.venue.commissions import DOLLAR
 from simulator.venue.trading_account import Account
 from simulator.venue.venue import SimulatedVenue
-from tests.support.simulated import VENUES, Simulated
+from tests.support.servers.simulated import VENUES, Simulated
 from tests.venues.conftest import Floor
 from tests.venues.contract.test_fees_in_a_coin import coin_market
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.simulated import VENUES, Simulated
+from tests.support.servers.simulated import VENUES, Simulated
 from tests.venues.conftest import Floor
 from tests.venues.test_outside_ends import check_nothing_is_left
 

@@ -12,7 +12,7 @@ import pytest
 from engine.domain.errors import OrderContradictory, VenueUnavailable
 from engine.platform.settings.settings import Settings
 from engine.venues.ccxt_client.request_weight import get_shared_limiter
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change
 from tests.venues.test_changes_at_the_venue import by_hand

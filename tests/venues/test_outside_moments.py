@@ -4,7 +4,7 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-from tests.console.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
+from tests.cli.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
 from tests.venues.conftest import Floor
 from tests.venues.test_outside_ends import STOP, check_nothing_is_left, ends, happen, look, there
 from tests.venues.test_reconcile import ADOPT, sparky  # noqa: F401 - a fixture

@@ -13,9 +13,9 @@ from engine.platform.errors import InvalidCommand
 from engine.store.admin_rows import NewStrategy
 from simulator.venue.trading_account import Account
 from simulator.venue.venue import SimulatedVenue
-from tests.console.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
-from tests.support.keys import ENCRYPTION_KEY
-from tests.support.trading import PROTECTIVE
+from tests.cli.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
+from tests.support.clients.trading import PROTECTIVE
+from tests.support.factories.keys import ENCRYPTION_KEY
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}

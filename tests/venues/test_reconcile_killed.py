@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.console.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
-from tests.support.commands import ROOT, SPARKY
-from tests.support.terminal import Terminal
+from tests.cli.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
+from tests.support.processes.commands import ROOT, SPARKY
+from tests.support.processes.terminal import Terminal
 from tests.venues.conftest import Floor
 from tests.venues.test_reconcile import ADOPT, by_hand, sparky  # noqa: F401 - a fixture
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 import requests
 
-from tests.console.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
+from tests.cli.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
 from tests.venues.conftest import Floor
 from tests.venues.test_reconcile import ADOPT, account_of, by_hand, compared, sparky  # noqa: F401 - a fixture
 

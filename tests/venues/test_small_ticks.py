@@ -12,7 +12,7 @@ from simulator.market.candles import MINUTE_MS, FileSeries
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
 from simulator.venue.weight_meter import WeightMeter
-from tests.support.markets import START_MS
+from tests.support.factories.markets import START_MS
 
 from .conftest import Floor
 

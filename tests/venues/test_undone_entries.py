@@ -10,8 +10,8 @@ import pytest
 
 from simulator.market.market import Market
 from simulator.venue.venue import SimulatedVenue
-from tests.support.markets import flat_then_rising
-from tests.support.trading import PROTECTIVE
+from tests.support.clients.trading import PROTECTIVE
+from tests.support.factories.markets import flat_then_rising
 from tests.venues.conftest import Floor
 from webhook_server.app import WebhookServer
 

@@ -12,7 +12,7 @@ import requests
 from engine.platform.settings.settings import Settings
 from simulator.venue.trading_account import Order
 from simulator.venue.venue import SimulatedVenue
-from tests.support.trading import PROTECTIVE
+from tests.support.clients.trading import PROTECTIVE
 from tests.venues.conftest import Floor
 from tests.venues.test_changes_at_the_venue import by_hand
 from webhook_server.app import build

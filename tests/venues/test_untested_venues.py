@@ -9,7 +9,7 @@ import pytest
 from engine.platform.errors import ConfigurationError
 from engine.venues import verified_venues
 from engine.venues.verified_venues import check_live_trading
-from tests.support.simulated import BINANCE, VENUES, Simulated
+from tests.support.servers.simulated import BINANCE, VENUES, Simulated
 from tests.venues.conftest import Floor
 
 NAME = "binanceusdm"

@@ -25,7 +25,7 @@ from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.orders import build_client_order_id
-from tests.support.sql import Sql, as_owner
+from tests.support.clients.sql import Sql, as_owner
 from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import WaitLimits, WebhookServer, build
 from webhook_server.clock import SystemClock

@@ -8,7 +8,7 @@ import pytest
 
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.keys import vault
+from tests.support.factories.keys import vault
 from tests.webhook_server.conftest import Site
 
 

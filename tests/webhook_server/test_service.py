@@ -18,10 +18,10 @@ from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from simulator.service import make_aster
-from tests.support.directories import short_directory
-from tests.support.keys import vault
-from tests.support.ports import free_port
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
+from tests.support.factories.keys import vault
+from tests.support.processes.directories import short_directory
+from tests.support.servers.ports import free_port
 from tests.webhook_server.conftest import Sender, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import SLOT_LIMITS, build

@@ -17,24 +17,24 @@ from engine.store.admin_rows import NewStrategy, StrategyRow
 from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
 from engine.store.store import Store, open_store
 from engine.store.webhook_rows import BookedFill, Fill
-from tests.support.keys import ENCRYPTION_KEY
-from tests.support.pgbouncer import PgBouncer, pgbouncer
+from tests.support.factories.keys import ENCRYPTION_KEY
+from tests.support.servers.pgbouncer import PgBouncer, pgbouncer
 
 # What the store promises is promised on every transport.
 CONTRACT = {
     "test_booking",
-    "test_decisions",
+    "test_cycles",
     "test_engine_lease",
     "test_outbox",
-    "test_people",
-    "test_requests",
-    "test_secrets",
-    "test_seed",
+    "test_admin_store",
+    "test_webhook_store",
+    "test_credentials",
+    "test_demo_data",
     "test_texts",
 }
 
 # A pool changes how a call travels and not what it does: these are enough of each kind of call.
-POOLED = {"test_decisions", "test_engine_lease", "test_outbox"}
+POOLED = {"test_cycles", "test_engine_lease", "test_outbox"}
 
 ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
 

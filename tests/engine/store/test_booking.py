@@ -13,7 +13,7 @@ from engine.domain.positions import Position, Side
 from engine.platform.errors import ConfigurationError
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
 
 from .conftest import Desk
 

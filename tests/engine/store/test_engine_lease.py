@@ -13,8 +13,8 @@ from engine.domain.signal import SignalAction
 from engine.store.cycles import CallRecord, DecisionRecord, NewSignal
 from engine.store.store import Store
 from tests.engine.store.conftest import Desk
-from tests.support.sql import as_owner
-from tests.support.supervised import wait_for
+from tests.support.clients.sql import as_owner
+from tests.support.processes.supervised import wait_for
 
 HOME, OTHER_HOME = "boot/1/1", "boot/1/2"
 TTL_S = 3_600.0

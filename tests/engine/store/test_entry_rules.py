@@ -12,7 +12,7 @@ from engine.platform.errors import ConfigurationError
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from simulator.groq import rule_model
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
 
 from .conftest import Desk
 

@@ -14,7 +14,7 @@ from engine.domain.positions import Position, Side
 from engine.platform.errors import SparkyError
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
 
 from .conftest import Desk
 

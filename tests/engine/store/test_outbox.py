@@ -12,7 +12,7 @@ from engine.platform.errors import ConfigurationError
 from engine.store.cycles import DeliveryOutcome
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
 
 from .conftest import Desk
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from engine.store.store import Store
-from tests.support.sql import Sql
+from tests.support.clients.sql import Sql
 
 from .conftest import Desk
 

@@ -11,8 +11,8 @@ from engine.platform.errors import ConfigurationError
 from engine.platform.plain_text import is_plain
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
-from tests.support.hostile import HOSTILE, ORDINARY
-from tests.support.sql import Sql, as_owner
+from tests.support.clients.sql import Sql, as_owner
+from tests.support.factories.hostile import HOSTILE, ORDINARY
 
 from .conftest import Desk
 

@@ -17,9 +17,9 @@ from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
 from simulator.venue.weight_meter import WeightMeter
-from tests.support.markets import START_MS, Hands, flat_then_rising
-from tests.support.simulated import VENUES, Simulated
-from tests.support.stage import Stage
+from tests.support.factories.markets import START_MS, Hands, flat_then_rising
+from tests.support.servers.simulated import VENUES, Simulated
+from tests.support.servers.stage import Stage
 
 STOP, TARGET = build_client_order_id("1", "l"), build_client_order_id("1", "t")
 

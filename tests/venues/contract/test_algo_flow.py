@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.simulated import BINANCE, Simulated
+from tests.support.servers.simulated import BINANCE, Simulated
 from tests.venues.conftest import Floor
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}

@@ -7,7 +7,7 @@ import requests
 
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected
 from engine.venues.orders import OrderStatus
-from tests.support.simulated import BINANCE, Simulated
+from tests.support.servers.simulated import BINANCE, Simulated
 from tests.venues.contract.conftest import STOP, TARGET, Bench, wanted
 
 

@@ -12,7 +12,7 @@ from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.market_data.client import CandleSeries, MarketData
 from simulator.market.candles import MINUTE_MS, FileSeries
 from simulator.market.market import Market, MarketClock
-from tests.support.markets import START_MS
+from tests.support.factories.markets import START_MS
 from tests.venues.contract.conftest import Bench
 
 NOW_MS = START_MS + 150 * MINUTE_MS

@@ -12,7 +12,7 @@ from simulator.market.candles import MINUTE_MS, FileSeries
 from simulator.market.market import Market
 from simulator.venue.commissions import DOLLAR
 from simulator.venue.trading_account import Account, Fill
-from tests.support.markets import START_MS
+from tests.support.factories.markets import START_MS
 from tests.venues.contract.conftest import STOP, Bench, order, wanted
 
 CENT = Decimal("0.01")

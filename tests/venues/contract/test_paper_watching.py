@@ -10,7 +10,7 @@ from engine.domain.errors import VenueUnavailable
 from engine.domain.positions import Position
 from simulator.market.market import Market
 from simulator.venue.venue import SimulatedVenue
-from tests.support.markets import flat_then_rising
+from tests.support.factories.markets import flat_then_rising
 from tests.venues.conftest import Floor
 
 from .test_paper_liquidation import MINUTE_S, ends, entered, move

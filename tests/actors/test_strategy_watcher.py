@@ -1,0 +1,95 @@
+"""The roster between a real database and a supervisor that listens."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pykka
+import pytest
+from pydantic import SecretStr
+
+from actors.messages import StrategyChanged
+from actors.runtime.messages import DesiredStrategies, StrategyParked, Tick
+from actors.strategy_watcher import StrategyWatcher
+from engine.domain.strategy import StrategyStatus
+from engine.store.admin_rows import NewStrategy
+from engine.store.store import Store
+from engine.store.transport.postgres import PostgresRpc
+from tests.support.clients.events import Ear
+
+
+@pytest.fixture
+def ear() -> Ear:
+    return Ear()
+
+
+@pytest.fixture
+def roster(store: Store, ear: Ear) -> Iterator[pykka.ActorRef[StrategyWatcher]]:
+    ref = StrategyWatcher(store, ear, 1.0).start_instance()
+    yield ref
+    ref.stop()
+
+
+def running_strategy(store: Store, name: str) -> uuid.UUID:
+    user = store.ensure_user("trader@example.org")
+    return store.create_strategy(NewStrategy(user_id=user, name=name, status=StrategyStatus.RUNNING)).id
+
+
+def wanted_now(roster: pykka.ActorRef[StrategyWatcher], ear: Ear) -> set[str]:
+    roster.ask(Tick(), timeout=60)
+    return {strategy.name for strategy in ear.of(DesiredStrategies)[-1].strategies}
+
+
+def test_exactly_the_running_strategies_are_wanted(
+    roster: pykka.ActorRef[StrategyWatcher], ear: Ear, store: Store
+) -> None:
+    running_strategy(store, "one")
+    two = running_strategy(store, "two")
+    assert wanted_now(roster, ear) == {"one", "two"}
+    store.set_strategy_status(two, StrategyStatus.PAUSED)
+    assert wanted_now(roster, ear) == {"one"}
+
+
+def test_a_parked_strategy_is_paused_with_the_reason_and_its_last_words(
+    roster: pykka.ActorRef[StrategyWatcher], ear: Ear, store: Store
+) -> None:
+    strategy_id = running_strategy(store, "unlucky")
+    (wanted,) = store.list_running_strategies()
+    why = {"reason": "parked after 6 deaths", "traceback": "Traceback …"}
+    roster.tell(StrategyParked(strategy_id=strategy_id, revision=wanted.revision, **why))
+    assert wanted_now(roster, ear) == set()
+    row = store.get_strategy(strategy_id)
+    assert row is not None
+    assert (row.status, row.paused_reason, row.paused_traceback) == ("paused", "parked after 6 deaths", "Traceback …")
+    assert row.paused_at is not None
+
+
+def test_a_row_that_somebody_has_changed_since_is_not_paused_for_what_was_before(
+    roster: pykka.ActorRef[StrategyWatcher], ear: Ear, store: Store
+) -> None:
+    strategy_id = running_strategy(store, "resumed")
+    (before,) = store.list_running_strategies()
+    store.set_strategy_status(strategy_id, StrategyStatus.PAUSED)
+    store.set_strategy_status(strategy_id, StrategyStatus.RUNNING)
+    roster.tell(StrategyParked(strategy_id=strategy_id, revision=before.revision, reason="parked after 6 deaths"))
+    assert wanted_now(roster, ear) == {"resumed"}
+
+
+def test_a_changed_row_is_told_to_its_strategy(roster: pykka.ActorRef[StrategyWatcher], ear: Ear, store: Store) -> None:
+    strategy_id = running_strategy(store, "one")
+    wanted_now(roster, ear)
+    assert ear.of(StrategyChanged) == []
+    store.set_strategy_status(strategy_id, StrategyStatus.PAUSED)
+    store.set_strategy_status(strategy_id, StrategyStatus.RUNNING)
+    wanted_now(roster, ear)
+    assert [name for name, message in ear.told if isinstance(message, StrategyChanged)] == [f"strategy-{strategy_id}"]
+
+
+def test_while_the_database_is_away_the_supervisor_hears_nothing(ear: Ear, tmp_path: Path) -> None:
+    away = Store(PostgresRpc(SecretStr(f"postgresql:///none?host={tmp_path}"), keep=True))
+    ref = StrategyWatcher(away, ear, 1.0).start_instance()
+    ref.tell(StrategyParked(strategy_id=uuid.uuid4(), revision="1", reason="kept until it can be written"))
+    ref.ask(Tick(), timeout=60)
+    assert ear.told == []
+    ref.stop()
+    away.close()
