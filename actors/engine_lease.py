@@ -17,7 +17,7 @@ from actors.messages import EngineState, PriorLlmRequests, PriorLlmUsage
 from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import LeaseDeadline
 from engine.platform.errors import AnotherEngineRuns, ConfigurationError, UpstreamUnavailable
-from engine.platform.identity import boot_id
+from engine.platform.processes import boot_id
 from engine.platform.settings.component_settings import EngineLeaseSettings
 from engine.ratelimit.scheduler import MARGIN_S, MINUTE_S
 from engine.store.cycles import EngineLeaseHolder

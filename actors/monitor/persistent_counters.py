@@ -17,7 +17,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from engine.platform import atomic_file, identity
+from engine.platform import atomic_file, processes
 from engine.platform.metrics import PARKED
 
 logger = structlog.get_logger()
@@ -104,7 +104,7 @@ class PersistentCounters:
 
 def supervisor_identity() -> str:
     """Names the supervisor above this process, whose restart begins all counters anew."""
-    return identity.process_identity(os.getppid())
+    return processes.process_identity(os.getppid())
 
 
 def _add_samples(now: list[Sample], before: list[Sample]) -> list[Sample]:

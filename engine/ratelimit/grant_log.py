@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from engine.platform import atomic_file
-from engine.platform.identity import boot_id
+from engine.platform.processes import boot_id
 from engine.ratelimit.scheduler import DAY_S, MARGIN_S, MINUTE_S
 
 logger = structlog.get_logger()

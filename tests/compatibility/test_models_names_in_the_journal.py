@@ -13,7 +13,7 @@ from actors.messages import LlmDemandReport
 from actors.runtime.messages import Tick
 from actors.strategy_watcher import StrategyWatcher
 from engine.domain.strategy import Strategy, StrategyStatus
-from engine.platform.identity import boot_id
+from engine.platform.processes import boot_id
 from engine.ratelimit.grant_log import GrantLog
 from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from engine.platform.errors import SparkyError
-from engine.platform.identity import network_namespace_id
+from engine.platform.processes import network_namespace_id
 from engine.store.store import Store
 from webhook_server.metrics import Metrics
 

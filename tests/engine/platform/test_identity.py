@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.platform.identity import boot_id, process_identity
+from engine.platform.processes import boot_id, process_identity
 
 ODD_NAME = "import sys; open('/proc/self/comm', 'w').write(') S 1 (x'); print('ready', flush=True); sys.stdin.read()"
 
