@@ -30,7 +30,7 @@ def cancel_one(floor: Floor, name: str) -> None:
 def hour_passes(floor: Floor) -> None:
     """For our server alone, so that nothing counts as having been sent a moment ago; the market stands still."""
     later = time.monotonic() + 3_600
-    floor.account._conditional._monotonic = lambda: later  # type: ignore[attr-defined]
+    floor.account._trigger_orders._monotonic = lambda: later  # type: ignore[attr-defined]
 
 
 def test_both_orders_wait_under_other_ids_and_nothing_is_left_behind(floor: Floor) -> None:

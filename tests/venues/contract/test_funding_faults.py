@@ -152,8 +152,8 @@ def test_a_coin_whose_price_is_not_told_now_is_in_no_other_payments_way(floor: F
 
 def let_the_price_be_asked_again(floor: Floor) -> None:
     """As after the minute for which a price that was not told is not asked for."""
-    record = floor.account._beside.record  # type: ignore[attr-defined] # the account is ccxt's
-    record._coins._rests_until.clear()
+    record = floor.account._side_clients.record  # type: ignore[attr-defined] # the account is ccxt's
+    record._coin_prices._paused_until.clear()
 
 
 def test_a_payment_that_paper_is_told_again_milliseconds_later_is_booked_once(floor: Floor) -> None:
