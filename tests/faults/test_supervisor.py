@@ -62,7 +62,7 @@ def test_a_fork_that_the_kernel_refuses_is_tried_again_without_another_fork_serv
         seen = len(running.events)
         os.kill(pids["one"], signal.SIGKILL)
         running.wait_for("one", "backoff", after=seen)
-        wait_for(lambda: "fork refused" in running.log(), "the refusal in the log")
+        wait_for(lambda: "fork failed" in running.log(), "the refusal in the log")
         server.rlimit(resource.RLIMIT_NOFILE, before)
         running.wait_for("one", "running", after=seen)
         assert [process.pid for process in fork_servers(running)] == [server.pid]
