@@ -30,7 +30,7 @@ class WebhookService:
         return self._http.url
 
     def start(self) -> None:
-        """Raises BadConfiguration when the port is taken."""
+        """Raises ConfigurationError when the port is taken."""
         self._http.start()
         if self._server.lease is not None:
             self._server.lease.start()

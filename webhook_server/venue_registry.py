@@ -34,7 +34,7 @@ class MarketHistory(Protocol):
 
 
 class Venues(Protocol):
-    """Where the desk finds its venues. All raise BadConfiguration for an exchange that nobody knows."""
+    """Where the desk finds its venues. All raise ConfigurationError for an exchange that nobody knows."""
 
     def quotes(self, exchange: str) -> Quotes: ...
 

@@ -58,7 +58,7 @@ class MonitorActor(Actor):
         }
 
     def open(self) -> None:
-        """Goes on from what was counted before, then listens. Raises BadConfiguration when the port is taken."""
+        """Goes on from what was counted before, then listens. Raises ConfigurationError when the port is taken."""
         self._counters.load()
         self.state.restore(self._counters.get_saved_samples)
         self._server = MonitorServer(

@@ -36,7 +36,7 @@ SECURITY_HEADERS: Final = {
 
 
 class MonitorServer:
-    """Serves from threads of its own until `close`. Raises BadConfiguration when the address cannot be had.
+    """Serves from threads of its own until `close`. Raises ConfigurationError when the address cannot be had.
 
     With a `token`, /metrics and /status ask for it as a bearer token. On a loopback address only requests that name a
     loopback host are answered, so that no web page reaches it by a name that it made resolve to this host; `is_fronted`

@@ -114,7 +114,7 @@ class Actor(pykka.ThreadingActor):
         return self.actor_ref
 
     def open(self) -> None:
-        """Opens what the actor needs; called once, before its first tick. May raise BadConfiguration."""
+        """Opens what the actor needs; called once, before its first tick. May raise ConfigurationError."""
 
     def tick(self, now: float) -> float:
         """Does what is due at monotonic `now`; returns the monotonic time of the next tick."""

@@ -13,7 +13,7 @@ _MAX_CRASH_REPORT_BYTES: Final = 16_000
 
 
 def prepare_run_dir(run_dir: Path) -> None:
-    """Makes the private directory for sockets, locks and last words (0700). Raises BadConfiguration."""
+    """Makes the private directory for sockets, locks and last words (0700). Raises ConfigurationError."""
     try:
         run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in (run_dir, run_dir / "last"):

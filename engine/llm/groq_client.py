@@ -51,7 +51,7 @@ _NO_ANSWER: Final = {
 class GroqClient:
     """The provider's client for one process. Make it after the fork; it opens its connection on first use.
 
-    `sockets` makes the connections; the default is the network. Raises BadConfiguration when there is no key.
+    `sockets` makes the connections; the default is the network. Raises ConfigurationError when there is no key.
     """
 
     def __init__(self, settings: GroqClientSettings, sockets: httpcore.NetworkBackend | None = None) -> None:

@@ -29,7 +29,7 @@ class PermitGrant(NamedTuple):
 
 
 class LlmClient(Protocol):
-    """What the cycle needs of `engine.llm.groq_client.GroqModel`."""
+    """What the cycle needs of `engine.llm.groq_client.GroqClient`."""
 
     def select_model(self, wanted: str | None) -> str: ...
 
@@ -139,7 +139,7 @@ class CompletionRetrier:
         return call
 
     def _acquire_for_any_model(self, deadline: float) -> tuple[str, PermitGrant]:
-        """A model that is served and a permit for it. Raises as `GroqModel.choose` when none is served."""
+        """A model that is served and a permit for it. Raises as `GroqClient.select_model` when none is served."""
         while True:
             model = self.model.select_model(self.context.strategy.model)
             try:

@@ -70,7 +70,7 @@ class SecretCipher:
         return frozenset(self._keys)
 
     def seal(self, secret: SecretStr, place: str) -> str:
-        """Raises BadConfiguration without a key: no secret is ever written in the clear."""
+        """Raises ConfigurationError without a key: no secret is ever written in the clear."""
         if self.sealing_id is None:
             raise ConfigurationError(
                 f"SPARKY_ENCRYPTION_KEY is not set, and secrets are never stored in the clear: {_HOW}"
@@ -83,7 +83,7 @@ class SecretCipher:
     def open(self, stored: str, place: str) -> SecretStr:
         """What was sealed, or `stored` itself if it never was.
 
-        Raises SealedElsewhere if the key is not there, CredentialsRefused if the value was made for another place or
+        Raises SealedElsewhere if the key is not there, CredentialsError if the value was made for another place or
         changed.
         """
         if not is_sealed(stored):

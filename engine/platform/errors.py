@@ -102,6 +102,6 @@ class InvalidCommand(ConfigurationError):
 class CredentialsError(ConfigurationError):
     """One account's keys are missing, wrong or revoked: only its owner can mend that.
 
-    A process that serves one account may end on it like on any BadConfiguration; one that serves many answers this
+    A process that serves one account may end on it like on any ConfigurationError; one that serves many answers this
     account's request with it and goes on.
     """

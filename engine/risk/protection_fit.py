@@ -17,7 +17,7 @@ def protectable_quantity(
 ) -> Decimal:
     """How much of an entry of `quantity`, added to what is `held`, its stop-loss and take-profit can protect.
 
-    Raises VenueRefused: ``would_trigger`` for a price that the market is beyond or that is no tick from the entry,
+    Raises OrderRejected: ``would_trigger`` for a price that the market is beyond or that is no tick from the entry,
     ``filter`` where nothing (more) fits into one protective order.
     """
     _check_prices(signal, held, instrument, quote)
@@ -37,7 +37,7 @@ def protectable_quantity(
 
 
 def check_order_count(signal: TradeSignal, held: Position | None, instrument: Instrument, waiting: int) -> None:
-    """Raises VenueRefused where the protective orders of an entry, added to what is `held`, are too many beside the
+    """Raises OrderRejected where the protective orders of an entry, added to what is `held`, are too many beside the
     `waiting` ones. Those of what is held wait until the new ones are placed."""
     stop, target = signal.stop_loss_percent, signal.take_profit_percent
     if held is not None:

@@ -69,7 +69,7 @@ class ClosingLegExecutor(ABC):
 
     @abstractmethod
     def find_sent(self, leg: str) -> OrderResult | None:
-        """The fill of an order that an earlier attempt sent. Raises VenueRefused where it ended without one."""
+        """The fill of an order that an earlier attempt sent. Raises OrderRejected where it ended without one."""
 
     @abstractmethod
     def _place_leg(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult: ...
@@ -93,7 +93,7 @@ class ClosingLegExecutor(ABC):
         that reduces what the account holds.
 
         Its protective orders go first; when one of them has filled, that was the exit. What the venue leaves of the
-        position is protected as before. Raises VenueRefused ``reduce_only`` where the account has nothing to reduce,
+        position is protected as before. Raises OrderRejected ``reduce_only`` where the account has nothing to reduce,
         and ``filter`` where all of it is too little for an order and worth too much to end as dust.
         """
         before = self._find_orders(CLOSE)
@@ -195,7 +195,7 @@ class ClosingLegExecutor(ABC):
             raise
 
     def _find_orders(self, leg: str) -> LegOrders:
-        """The orders of a closing leg that an earlier attempt sent. Raises VenueRefused where it ended without any."""
+        """The orders of a closing leg that an earlier attempt sent. Raises OrderRejected where it ended without any."""
         return find_orders(self.find_sent, leg)
 
     def _is_exit_incomplete(self, made: LegOrders, held: Position) -> bool:
@@ -215,7 +215,8 @@ class ClosingLegExecutor(ABC):
 
     def _send_or_restore(self, held: Position, before: LegOrders, send: Callable[[], LegOrders]) -> LegOrders:
         """What `send` made of an exit after `before`. Where nothing was made, or the rest is to follow later, what is
-        left gets its protection back. Raises why nothing was made, and OutcomeUnknown where the rest is to follow."""
+        left gets its protection back. Raises why nothing was made, and OrderOutcomeUnknown where the rest is to
+        follow."""
         try:
             made = send()
         except ORDER_NOT_MADE as failure:
@@ -315,8 +316,8 @@ class ClosingLegExecutor(ABC):
         return fill.model_copy(update={"dust": dust})
 
     def _check_is_dust(self, held: Position) -> None:
-        """Raises VenueRefused where `held`, too little for an order, is worth too much to be forgotten, and no order of
-        its protection has filled."""
+        """Raises OrderRejected where `held`, too little for an order, is worth too much to be forgotten, and no order
+        of its protection has filled."""
         instrument, price = self.venue.fetch_instrument(held.symbol), self.venue.fetch_quote(held.symbol).last
         if find_dust(held.quantity, held.quantity, price, instrument) is not None or self.protection.has_fired(held):
             return

@@ -73,7 +73,7 @@ def _build_conflict(trade: TradeContext, wanted: MarginMode, other: HeldMargin, 
 
 
 def check_free_margin(trade: TradeContext, margin: EntryMargin, size_usd: Decimal) -> None:
-    """Raises VenueRefused where an entry of `size_usd` on paper needs more initial margin than its strategy has free,
+    """Raises OrderRejected where an entry of `size_usd` on paper needs more initial margin than its strategy has free,
     as a venue does (-2019)."""
     free_usd, wanted_usd = margin.paper_free_usd, decimals.quotient(size_usd, Decimal(trade.signal.leverage))
     if trade.is_paper and free_usd is not None and wanted_usd > free_usd:

@@ -226,7 +226,7 @@ class OrderExecutor:
     def _recover_sent_plan(self, trade: TradeContext) -> tuple[TradeContext, ExecutionPlan | None]:
         """What an earlier attempt already did at a live venue: that is booked, whatever the limits say by now.
 
-        Raises OutcomeUnknown when the venue may not be asked.
+        Raises OrderOutcomeUnknown when the venue may not be asked.
         """
         try:
             found = find_sent_plan(self._build_legs(trade))

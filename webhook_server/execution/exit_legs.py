@@ -103,7 +103,7 @@ class ExitExecutor:
 
     def undo(self, legs: LegExecutor, opened: Fill, position: Position) -> Fill:
         """Takes back what was just entered, as far as the account still holds it: a reduction, unless others hold the
-        opposite side. Raises VenueRefused where nothing of it is left, and what the venue raises."""
+        opposite side. Raises OrderRejected where nothing of it is left, and what the venue raises."""
         if legs.trade.can_be_reduce_only(opened.side) or legs.was_sent(UNDO):
             return legs.undo(opened, opened.quantity, reduce_only=True)
         comparison = self._compare(legs)
@@ -118,7 +118,7 @@ class ExitExecutor:
     def _check_held(self, legs: LegExecutor, held: Position) -> None:
         """Of a symbol that the list lacks: returns where the account shows a position in it, so that an exit may find
         something. Raises PositionEnded where it was settled, UpstreamUnavailable where that is not known yet, and
-        VenueRefused where only a person can tell."""
+        OrderRejected where only a person can tell."""
         comparison = self._compare(legs)
         if comparison is None or comparison.is_transient:
             why = "its record cannot be read now" if comparison is None else str(comparison.reason)
@@ -295,7 +295,7 @@ def combine_fills(fills: Sequence[RequestFill]) -> Fill | None:
 
 def _check_explained(refusal: OrderRejected, comparison: SymbolComparison | None, *, is_alone: bool) -> None:
     """After an exit that had nothing to reduce: raises UpstreamUnavailable where a later look may tell why, and
-    VenueRefused where only a person can, or where nobody else's position explains it (`is_alone`)."""
+    OrderRejected where only a person can, or where nobody else's position explains it (`is_alone`)."""
     if comparison is None or comparison.is_transient:
         why = "its record cannot be read now" if comparison is None else str(comparison.reason)
         raise VenueUnavailable(f"{refusal}; {why}") from refusal

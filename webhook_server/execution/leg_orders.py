@@ -40,7 +40,7 @@ class LegOrders:
 
 
 def find_orders(find: Callable[[str], OrderResult | None], leg: str) -> LegOrders:
-    """The orders that an earlier attempt sent, by `find`, which raises VenueRefused for one that ended without a fill.
+    """The orders that an earlier attempt sent, by `find`, which raises OrderRejected for one that ended without a fill.
 
     Raises what `find` raises of the first one.
     """
@@ -102,8 +102,8 @@ def combine_orders(orders: Sequence[OrderResult]) -> OrderResult:
 def place_order(venue: Venue, order: OrderRequest, clock: Clock, limit: Decimal | None = None) -> OrderResult:
     """Sends `order` once, at the market or within `limit`, and returns its fill.
 
-    Raises what the venue raises, VenueRefused when it took the order and rejected it later or when the books could not
-    hold the quantity of an entry, and OutcomeUnknown when it does not tell within 3 s what became of it.
+    Raises what the venue raises, OrderRejected when it took the order and rejected it later or when the books could not
+    hold the quantity of an entry, and OrderOutcomeUnknown when it does not tell within 3 s what became of it.
     """
     if order.leverage is not None and not _is_booked_exactly(order.quantity):
         quantity = decimals.format_plain(order.quantity)

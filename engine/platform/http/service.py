@@ -74,7 +74,7 @@ class HttpService:
     def start(self) -> None:
         """Listens at once and serves from a thread; connections made meanwhile wait in the backlog.
 
-        Raises BadConfiguration when the address cannot be had.
+        Raises ConfigurationError when the address cannot be had.
         """
         self._socket = self._listen()
         self._bound_port = int(self._socket.getsockname()[1])

@@ -131,7 +131,7 @@ class Settings(
 def read_environment(environ: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     """Settings from `environ`, with `dotenv` (if it exists) filling what is unset.
 
-    Raises BadConfiguration with every fault in one message, each line naming its variable; values of secrets never
+    Raises ConfigurationError with every fault in one message, each line naming its variable; values of secrets never
     appear.
     """
     written, faults = _read_dotenv(dotenv) if dotenv is not None and dotenv.is_file() else ({}, [])

@@ -146,7 +146,7 @@ class World:
         rests: list[float] = []
 
         class Gate(CommitGate):
-            def rest(gate, seconds: float) -> None:  # noqa: N805 - `self` is the world
+            def sleep(gate, seconds: float) -> None:  # noqa: N805 - `self` is the world
                 rests.append(seconds)
                 self.now += seconds
 
