@@ -51,7 +51,7 @@ def check_account(connection: psycopg.Connection[Any], user_id: UUID, account: A
     """Every order of ours is booked once, as it traded, or as all orders of its leg did; of every other order no more
     than it traded, and where hands only closed (not `added_to`) all of it, with all fees. How many orders of others
     there were."""
-    there, booked = _by_order(account), _booked(connection, user_id)
+    there, booked = _by_order(account), _booked(connection, user_id, added_to)
     ours = {str(f.order.order_id): f.order.client_order_id for f in account.fills if letter_of(f) is not None}
     assert booked.keys() <= there.keys(), booked.keys() - there.keys()
     several = _legs_of_several(connection, user_id)
@@ -164,13 +164,15 @@ def _by_order(account: Account) -> dict[str, Traded]:
     return found
 
 
-def _booked(connection: psycopg.Connection[Any], user_id: UUID) -> Mapping[str, Traded]:
-    """By the venue's order; one order of others may be the end of several positions."""
-    query = """select order_id, quantity, price, fee_usd from fills
+def _booked(connection: psycopg.Connection[Any], user_id: UUID, added_to: Iterable[str]) -> Mapping[str, Traded]:
+    """By the venue's order; one order of others may be the end of several positions. Where hands added, a person may
+    have adopted what no order of the record explains."""
+    query = """select order_id, symbol, quantity, price, fee_usd from fills
         where user_id = %s and not is_paper and kind <> 'dust'"""
     found: dict[str, Traded] = defaultdict(Traded)
-    for order_id, quantity, price, fee_usd in connection.execute(query, [user_id]).fetchall():
-        found[order_id].add(quantity, price, fee_usd)
+    for order_id, symbol, quantity, price, fee_usd in connection.execute(query, [user_id]).fetchall():
+        if order_id is not None or symbol not in added_to:
+            found[order_id].add(quantity, price, fee_usd)
     return dict(found)
 
 
