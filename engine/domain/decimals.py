@@ -26,29 +26,30 @@ _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9
 
 
 def _context(digits: int) -> Context:
-    """Libraries change the thread's context, so every rounding here has a context of its own."""
     return Context(prec=digits, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=list(_TRAPS))
 
 
-def product(*factors: Decimal) -> Decimal:
-    """The exact product of a few figures."""
-    return reduce(_context(6 * MAX_DIGITS).multiply, factors)
+# Contexts of our own, because libraries change the thread's. Threads share them: an operation reads a context's
+# precision and sets only its flags, which nobody looks at.
+_EXACT: Final = _context(6 * MAX_DIGITS)
+_QUOTIENT: Final = _context(QUOTIENT_DIGITS)
+_BOOKED: Final = _context(MAX_DIGITS)
+_QUANTIZED: Final = _context(3 * MAX_DIGITS)
+
+add: Final = _EXACT.add  # of two figures, exact
+subtract: Final = _EXACT.subtract  # the first less the second, exact
+product: Final = _EXACT.multiply  # of two figures, exact
+quotient: Final = _QUOTIENT.divide  # the first by the second, to 28 significant digits; raises ZeroDivisionError
 
 
 def total(values: Iterable[Decimal]) -> Decimal:
     """The exact sum."""
-    return reduce(_context(6 * MAX_DIGITS).add, values, Decimal(0))
-
-
-def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
-    """`dividend` / `divisor` to 28 significant digits. Raises ZeroDivisionError."""
-    return _context(QUOTIENT_DIGITS).divide(dividend, divisor)
+    return reduce(add, values, Decimal(0))
 
 
 def round_to_step(value: Decimal, step: Decimal, rounding: str) -> Decimal:
     """The multiple of `step` next to `value`, in the direction of `rounding`, however many steps that are."""
-    context = _context(6 * MAX_DIGITS)
-    return context.multiply(context.divide(value, step).to_integral_value(rounding), step)
+    return product(_EXACT.divide(value, step).to_integral_value(rounding), step)
 
 
 def round_for_books(value: Decimal) -> Decimal:
@@ -58,8 +59,8 @@ def round_for_books(value: Decimal) -> Decimal:
     """
     if not value.is_finite() or value.adjusted() >= UPPER_BOUND.adjusted():
         raise ValueError("is no figure of the books")
-    rounded = _context(MAX_DIGITS).plus(value)
-    coarser = rounded.quantize(_FINEST, context=_context(3 * MAX_DIGITS))
+    rounded = _BOOKED.plus(value)
+    coarser = rounded.quantize(_FINEST, context=_QUANTIZED)
     return rounded if coarser == rounded else coarser
 
 

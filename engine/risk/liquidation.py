@@ -55,11 +55,11 @@ class MarginedPosition(NamedTuple):
     def profit(self, price: Decimal) -> Decimal:
         """Unrealised, in USD, before fees."""
         value = decimals.product(self.quantity, price)
-        return decimals.total((value, -self.cost_usd)) * self.sign
+        return decimals.subtract(value, self.cost_usd) * self.sign
 
     def maintenance(self, price: Decimal) -> Decimal:
         """What must be left as margin at that price, in USD."""
-        return decimals.product(self.quantity, price, self.rate)
+        return decimals.product(decimals.product(self.quantity, price), self.rate)
 
     def liquidation_price(self, margin_usd: Decimal) -> Decimal | None:
         """The price at which margin and profit come to the maintenance margin; None where no price does that."""
@@ -71,7 +71,7 @@ class MarginedPosition(NamedTuple):
 
     def _price(self, margin_usd: Decimal, rate: Decimal) -> Decimal | None:
         share = decimals.product(self.quantity, 1 - rate * self.sign)
-        price = decimals.quotient(decimals.total((self.cost_usd, -margin_usd * self.sign)), share)
+        price = decimals.quotient(decimals.subtract(self.cost_usd, margin_usd * self.sign), share)
         return price if price > 0 else None
 
 
@@ -106,7 +106,7 @@ def is_cross(position: Position, wallet_usd: Decimal | None) -> bool:
 def isolated_margin(position: Position) -> Decimal:
     """The position's own margin in USD, without its unrealised profit."""
     initial = decimals.quotient(position.position_size_usd, Decimal(position.leverage))
-    return decimals.total((initial, position.funding_usd))
+    return decimals.add(initial, position.funding_usd)
 
 
 def cross_wallet(wallet_usd: Decimal, positions: Sequence[Position]) -> Decimal:
@@ -202,7 +202,7 @@ def _book_ended(
 ) -> dict[UUID, End]:
     """All of them at `prices`, the `first` no lower than where nothing of the book is left."""
     others = decimals.total(stake.profit(prices[name]) for name, stake in stakes.items() if name != first)
-    bankruptcy = stakes[first].bankruptcy_price(decimals.total((wallet_usd, others)))
+    bankruptcy = stakes[first].bankruptcy_price(decimals.add(wallet_usd, others))
     kept = {**prices, first: _exit_price(stakes[first], prices[first], bankruptcy, ticks[first])}
     left = decimals.total((wallet_usd, *(stake.profit(kept[name]) for name, stake in stakes.items())))
     ends = {}
@@ -229,13 +229,15 @@ def _build_end(
     if margin_usd is None or (reason == STOP_LOSS and not is_bankrupt):
         return End(reason, price, at_ms)
     price = _exit_price(stake, price, bankruptcy, tick)
-    left = max(ZERO, decimals.total((margin_usd, stake.profit(price))))
+    left = max(ZERO, decimals.add(margin_usd, stake.profit(price)))
     return End(reason, price, at_ms, _fee(stake, price, left))
 
 
 def _fee(stake: MarginedPosition, price: Decimal, left_usd: Decimal) -> Decimal:
     """Of a liquidation, as far as margin is left."""
-    return decimals.round_for_books(min(max(ZERO, left_usd), decimals.product(stake.quantity, price, LIQUIDATION_FEE)))
+    return decimals.round_for_books(
+        min(max(ZERO, left_usd), decimals.product(decimals.product(stake.quantity, price), LIQUIDATION_FEE))
+    )
 
 
 def _exit_price(stake: MarginedPosition, price: Decimal, bankruptcy: Decimal | None, tick: Decimal) -> Decimal:

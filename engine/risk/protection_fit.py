@@ -25,7 +25,7 @@ def protectable_quantity(
     if max_quantity is None:
         return quantity
     before = Decimal(0) if held is None else held.quantity
-    room = instrument.floor_to_lot(decimals.total((max_quantity, before.copy_negate())))
+    room = instrument.floor_to_lot(decimals.subtract(max_quantity, before))
     if quantity <= room:
         return quantity
     if room < min_order_quantity(instrument) or decimals.product(room, quote.last) < instrument.min_notional:

@@ -58,8 +58,8 @@ def increase_position(held: Position | None, fill: Fill) -> tuple[Decimal, Decim
     cost = decimals.product(fill.quantity, fill.price)
     if held is None:
         return fill.quantity, fill.price, cost
-    quantity = decimals.total((held.quantity, fill.quantity))
-    whole = decimals.total((held.position_size_usd, cost))
+    quantity = decimals.add(held.quantity, fill.quantity)
+    whole = decimals.add(held.position_size_usd, cost)
     return quantity, decimals.quotient(whole, quantity), whole
 
 
@@ -81,10 +81,10 @@ def find_triggered_exit(position: Position, price: Decimal) -> Literal["stop_los
 def _offset_price(entry: Decimal, percent: Decimal | None, sign: int, tick: Decimal) -> Decimal | None:
     if percent is None:
         return None
-    moved = _percent_of(entry, decimals.total((HUNDRED, percent.copy_sign(sign))))
+    moved = _percent_of(entry, decimals.add(HUNDRED, percent.copy_sign(sign)))
     price = decimals.round_to_step(moved, tick, ROUND_FLOOR if sign > 0 else ROUND_CEILING)
     return price if price > 0 else None
 
 
 def _percent_of(whole: Decimal, percent: Decimal) -> Decimal:
-    return decimals.product(whole, percent, _HUNDREDTH)
+    return decimals.product(decimals.product(whole, percent), _HUNDREDTH)

@@ -63,7 +63,7 @@ class OrderBook(Frozen):
         """How far the middle between bid and ask is above the mark price; None where one of them is not known."""
         if not (self.bids and self.asks and self.mark):
             return None
-        middle = decimals.product(decimals.total((self.bids[0].price, self.asks[0].price)), Decimal("0.5"))
+        middle = decimals.product(decimals.add(self.bids[0].price, self.asks[0].price), Decimal("0.5"))
         return percent_above(middle, self.mark)
 
 
@@ -77,7 +77,7 @@ class MarkPrice(Frozen):
 
 def percent_above(price: Decimal, base: Decimal) -> Decimal:
     """How many percent `price` is above `base` (below 0: below it)."""
-    return decimals.quotient(decimals.product(decimals.total((price, -base)), HUNDRED), base)
+    return decimals.quotient(decimals.product(decimals.subtract(price, base), HUNDRED), base)
 
 
 def depth(levels: Iterable[Level]) -> Decimal:
@@ -93,7 +93,7 @@ def take_levels(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]
         if part <= 0:
             break
         parts.append(Level(level.price, part))
-        left = decimals.total((left, -part))
+        left = decimals.subtract(left, part)
     return tuple(parts)
 
 
@@ -112,11 +112,11 @@ def average_price(levels: Sequence[Level], quantity: Decimal) -> Decimal | None:
 
 def extend_last_level(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
     """`levels`, the last of which holds as much as `quantity` needs: for an exit, which is never refused."""
-    missing = decimals.total((quantity, -depth(levels)))
+    missing = decimals.subtract(quantity, depth(levels))
     if missing <= 0 or not levels:
         return tuple(levels)
     last = levels[-1]
-    return (*levels[:-1], Level(last.price, decimals.total((last.quantity, missing))))
+    return (*levels[:-1], Level(last.price, decimals.add(last.quantity, missing)))
 
 
 def sort_levels(levels: Iterable[Level], *, are_bids: bool) -> tuple[Level, ...]:

@@ -126,7 +126,9 @@ class PaperVenue:
         return _build_result(order, quantity, price, self._calculate_fee(quantity, price), at_ms)
 
     def _calculate_fee(self, quantity: Decimal, price: Decimal) -> Decimal:
-        return decimals.round_for_books(decimals.product(quantity, price, self._fee_percent, _HUNDREDTH))
+        return decimals.round_for_books(
+            decimals.product(decimals.product(quantity, price), decimals.product(self._fee_percent, _HUNDREDTH))
+        )
 
     def _price_exit(self, order: OrderRequest, instrument: Instrument) -> tuple[Decimal, int]:
         """Average price and time (ms) of an exit; it needs one side of the book only. Raises UpstreamUnavailable where

@@ -247,7 +247,7 @@ def _build_paper_shares(
     for history in build_histories(facts):
         net = history.net_at(rate.at_ms)
         if net and rate.rate and (_payment_id(rate.at_ms), history.position_id) not in known:
-            usd = decimals.product(net, prices.get_or_fetch(rate), rate.rate).copy_negate()
+            usd = decimals.product(decimals.product(net, prices.get_or_fetch(rate)), rate.rate).copy_negate()
             found.append(allocate_share(decimals.round_for_books(usd), history, rate.at_ms))
     return found
 

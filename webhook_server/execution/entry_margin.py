@@ -140,10 +140,10 @@ def _calculate_isolated_liquidation(
     """Of the whole position once the entry is made."""
     signal, held = trade.signal, trade.held if trade.increases_position() else None
     before = (ZERO, ZERO, ZERO) if held is None else (held.quantity, held.position_size_usd, held.funding_usd)
-    cost = decimals.total((decimals.product(quantity, price), before[1]))
-    whole, rate = decimals.total((quantity, before[0])), maintenance_rate(instrument.maintenance_rate, signal.leverage)
+    cost = decimals.add(decimals.product(quantity, price), before[1])
+    whole, rate = decimals.add(quantity, before[0]), maintenance_rate(instrument.maintenance_rate, signal.leverage)
     stake = MarginedPosition(signal.side, whole, cost, rate)
-    return stake.liquidation_price(decimals.total((decimals.quotient(cost, Decimal(signal.leverage)), before[2])))
+    return stake.liquidation_price(decimals.add(decimals.quotient(cost, Decimal(signal.leverage)), before[2]))
 
 
 def _round_to_tick(price: Decimal, instrument: Instrument) -> Decimal:

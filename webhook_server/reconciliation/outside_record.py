@@ -220,7 +220,7 @@ def _build_outside_trade(
     """`trade` with what the booked trades `own` did after it; of a hidden one only the time is known."""
     fee_usd = trade.fee_usd
     if fee_usd is None:
-        fee_usd = decimals.product(trade.quantity, trade.price, ASSUMED_TAKER_RATE)
+        fee_usd = decimals.product(decimals.product(trade.quantity, trade.price), ASSUMED_TAKER_RATE)
     since: dict[UUID | None, Decimal] = {}
     for each in own:
         if _is_later(each, trade):

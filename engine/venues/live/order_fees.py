@@ -49,12 +49,12 @@ def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPri
     else:
         commissions = [_parse_commission(trade, market) for trade in trades]
     if not commissions:
-        return price, product(price, quantity, _fetch_taker_rate(exchange, market))
+        return price, product(product(price, quantity), _fetch_taker_rate(exchange, market))
     return price, _sum_in_usd(commissions, coins, lambda: _fetch_taker_rate(exchange, market))
 
 
 def _parse_commission(trade: Raw, market: Raw) -> Commission:
-    value = product(to_decimal(trade["price"]), to_decimal(trade["amount"]), contract_size(market))
+    value = product(product(to_decimal(trade["price"]), to_decimal(trade["amount"])), contract_size(market))
     cost = abs(to_decimal(trade["fee"]["cost"]))
     return Commission(trade["fee"]["currency"] or "", cost, int(trade.get("timestamp") or 0), value)
 

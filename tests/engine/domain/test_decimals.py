@@ -1,5 +1,7 @@
 """What the books carry: products to the last digit, averages to 28 digits, and no number without end."""
 
+import random
+from concurrent.futures import ThreadPoolExecutor
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal, localcontext
 from fractions import Fraction
 
@@ -17,6 +19,16 @@ def test_products_and_sums_are_exact_whatever_the_threads_context_says(one: Deci
     with localcontext(prec=5, rounding=ROUND_DOWN):
         assert Fraction(decimals.product(one, other)) == Fraction(one) * Fraction(other)
         assert Fraction(decimals.total((one, other.copy_negate(), one))) == 2 * Fraction(one) - Fraction(other)
+
+
+def test_threads_that_calculate_at_once_get_exact_figures() -> None:
+    def count_wrong(seed: int) -> int:
+        dice = random.Random(seed)
+        pairs = [(Decimal(dice.getrandbits(100)), Decimal(dice.getrandbits(90)).scaleb(-9)) for _ in range(2_000)]
+        return sum(Fraction(decimals.product(*pair)) != Fraction(pair[0]) * Fraction(pair[1]) for pair in pairs)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(count_wrong, range(8))) == 0
 
 
 @given(one=figures, other=figures)

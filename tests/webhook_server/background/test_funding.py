@@ -56,7 +56,7 @@ class Year:
     def _pay(self) -> None:
         rate, price = Decimal(self.dice.randint(-75, 90)).scaleb(-8 + self.dice.randint(0, 3)), self.price()
         self.rates.append(FundingRate(rate=rate, mark_price=price, at_ms=self.now_ms))
-        amount = product(total(self.nets[False].values()), price, rate).copy_negate().quantize(Decimal("1e-8"))
+        amount = product(product(total(self.nets[False].values()), price), rate).copy_negate().quantize(Decimal("1e-8"))
         if amount:
             at_ms = self.now_ms + self.dice.choice((0, 1_000, 7_000))
             name = f"FUNDING_FEE:{len(self.paid)}::USDT"
@@ -107,7 +107,7 @@ class Books:
         strategy, price = self.strategies[number], self.year.price()
         sign = 1 if side is Side.LONG else -1
         for is_paper in (True, False):
-            fee = product(abs(change), price, Decimal("0.0004"))
+            fee = product(product(abs(change), price), Decimal("0.0004"))
             fill = Fill(
                 kind="open" if change > 0 else "close",
                 exchange="aster",
@@ -146,7 +146,7 @@ def on_paper(year: Year, moves: list[tuple[int, int, Decimal]]) -> Decimal:
     for rate in year.rates:
         for number, sign in ((0, 1), (1, -1)):
             held = sum((change for at_ms, who, change in moves if who == number and at_ms <= rate.at_ms), ZERO)
-            found += product(held * sign, rate.mark_price or ZERO, rate.rate).copy_negate()
+            found += product(product(held * sign, rate.mark_price or ZERO), rate.rate).copy_negate()
     return found
 
 
