@@ -1,8 +1,8 @@
 """The one place where the webhook server looks at the time, so that tests can hand it another."""
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 
@@ -17,13 +17,7 @@ class Clock(Protocol):
         """Waits."""
 
 
-@dataclass(frozen=True)
 class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+    now = staticmethod(partial(datetime.now, UTC))
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)

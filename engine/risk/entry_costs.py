@@ -1,4 +1,4 @@
-"""What an entry may cost: spread, slippage, age of the quote and distance from the mark price, judged by an order book.
+"""What an entry costs and may cost, by one order book: its price, spread, slippage, age, distance from the mark price.
 
 Pure, and for entries only: an exit asks nothing of this. What is not known refuses.
 """
@@ -6,12 +6,15 @@ Pure, and for entries only: an exit asks nothing of this. What is not known refu
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from engine.domain import decimals
 from engine.risk.limit_breach import LimitBreach, LimitType
 from engine.store.webhook_rows import Portfolio
-from engine.venues.order_book import Level, OrderBook, average_price, depth, percent_above
+from engine.venues.instrument import Instrument
+from engine.venues.order_book import Level, OrderBook, average_price, depth, extend_last_level, percent_above
+from engine.venues.paper import apply_slippage
+from engine.venues.quotes import Quote
 
 MAX_SPREAD_PERCENT: Final = Decimal(1)
 MAX_SLIPPAGE_PERCENT: Final = Decimal(1)
@@ -37,6 +40,55 @@ class CostLimits:
             _find_strictest((row.max_spread_percent for row in rows), MAX_SPREAD_PERCENT),
             _find_strictest((row.max_slippage_percent for row in rows), MAX_SLIPPAGE_PERCENT),
         )
+
+
+@dataclass(frozen=True)
+class EntryTerms:
+    """What does not change while an entry is priced: its side, its limit price, and by how many percent the price may
+    move before the order arrives."""
+
+    is_buy: bool
+    limits: CostLimits
+    slippage_percent: Decimal
+    limit_price: Decimal | None = None
+
+
+class PricedEntry(NamedTuple):
+    """What an entry's dollars are worth at one order book: `quantity` of the base asset at the expected `price`."""
+
+    quantity: Decimal
+    price: Decimal
+    book: OrderBook
+
+    def build_quote(self, *, is_buy: bool) -> Quote:
+        """Best bid and ask; the one that a stop of the entry is nearer to stands for the last price."""
+        bid, ask = self.book.bids[0].price, self.book.asks[0].price
+        return Quote(bid=bid, ask=ask, last=bid if is_buy else ask, at_ms=self.book.at_ms or self.book.clock_ms or 0)
+
+
+def price_entry(
+    book: OrderBook, size_usd: Decimal, instrument: Instrument, terms: EntryTerms
+) -> PricedEntry | LimitBreach:
+    """How much of the base asset `size_usd` is worth at what the book and the slippage make of the price, so that the
+    notional stays within it; or why nothing is entered at that price. `book` has passed `check_book`."""
+    price = _expected_price(book, size_usd, instrument, terms)
+    quantity = decimals.quotient(size_usd, price)
+    # The slippage is judged for what will be sent, not for the part of a lot that will not.
+    breach = check_slippage(
+        book, instrument.floor_to_lot(quantity), terms.limits, is_buy=terms.is_buy, limit_price=terms.limit_price
+    )
+    return breach or PricedEntry(quantity, price, book)
+
+
+def _expected_price(book: OrderBook, size_usd: Decimal, instrument: Instrument, terms: EntryTerms) -> Decimal:
+    """Of a purchase what it pays on average, moved by the slippage; of a sale the best bid, as it may get less."""
+    best = book.side(is_buy=terms.is_buy)[0]
+    if not terms.is_buy:
+        return best.price
+    levels = levels_within(book.asks, terms.limit_price, is_buy=True) or (best,)
+    quantity = decimals.quotient(size_usd, best.price)
+    average = average_price(extend_last_level(levels, quantity), quantity) or best.price
+    return apply_slippage(average, instrument, is_buy=True, slippage_percent=terms.slippage_percent)
 
 
 def check_book(book: OrderBook, limits: CostLimits) -> LimitBreach | None:

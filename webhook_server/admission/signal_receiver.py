@@ -102,7 +102,8 @@ class SignalReceiver:
                     ),
                 )
             now = self._clock.now()
-            signal = resolve_held_symbol(signal, envelope.body, user_id, self._store)
+            if not signal.is_entry:
+                signal = resolve_held_symbol(signal, envelope.body, user_id, self._store)
             known = resolve_signal_id(envelope, signal, user_id, self._store, now, self._in_progress)
             request = Request(known.name, user_id, signal, now, started, is_repetition=known.is_repetition)
             self._in_progress.setdefault((user_id, envelope.fingerprint), request)

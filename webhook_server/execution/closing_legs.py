@@ -3,8 +3,8 @@
 Each is one order or several; what an earlier attempt sent of it is found again, and only what is missing is sent.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, cast
 
@@ -25,10 +25,9 @@ from engine.risk.order_sizes import (
 )
 from engine.store.webhook_rows import Fill
 from engine.venues.instrument import Instrument
-from engine.venues.orders import OrderRequest, OrderResult
+from engine.venues.orders import OrderResult
 from engine.venues.paper import PaperVenue
-from engine.venues.venue import LiveVenue, Venue
-from webhook_server.execution.execution_context import CLOSE, REST, UNDO, NothingToDo, TradeContext
+from webhook_server.execution.execution_context import CLOSE, REST, UNDO, NothingToDo
 from webhook_server.execution.leg_orders import (
     ORDER_NOT_MADE,
     LegOrders,
@@ -37,7 +36,8 @@ from webhook_server.execution.leg_orders import (
     send_orders,
     to_retryable,
 )
-from webhook_server.execution.position_protection import PositionProtection, TriggeredExit
+from webhook_server.execution.legs import Legs
+from webhook_server.execution.position_protection import TriggeredExit
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument
 from webhook_server.reconciliation.outside_exits import DUST, build_orderless_exit
 
@@ -49,44 +49,9 @@ NETTED_REFUSAL: Final = (
 )
 
 
-class ClosingLegExecutor(ABC):
-    """The closing half of `webhook_server.execution.legs.LegExecutor`. Methods raise NothingToDo and what the venue
-    raises."""
-
-    trade: TradeContext
-    venue: Venue
-    submit: Callable[[], None]
-
-    @property
-    @abstractmethod
-    def protection(self) -> PositionProtection:
-        """The protective orders of what the trade is about."""
-
-    @property
-    def account(self) -> LiveVenue:
-        """The account of a live trade."""
-        return cast("LiveVenue", self.venue)
-
-    @abstractmethod
-    def find_sent(self, leg: str) -> OrderResult | None:
-        """The fill of an order that an earlier attempt sent. Raises OrderRejected where it ended without one."""
-
-    @abstractmethod
-    def _place_leg(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderResult: ...
-
-    @abstractmethod
-    def _build_order(self, leg: str, quantity: Decimal, *, is_buy: bool, reduce_only: bool) -> OrderRequest: ...
-
-    @abstractmethod
-    def _build_fill(
-        self,
-        leg: str,
-        result: OrderResult,
-        leverage: int,
-        protection: tuple[Decimal | None, Decimal | None],
-        exit_reason: str | None = None,
-        orders: Sequence[OrderResult] = (),
-    ) -> Fill: ...
+@dataclass(frozen=True)
+class ClosingLegs(Legs):
+    """The legs that close. Methods raise NothingToDo and what the venue raises."""
 
     def close(self, held: Position) -> Fill:
         """Sells (or buys back) the part of `held` that the order names, all of it in a reversal; live only as far as
@@ -184,7 +149,7 @@ class ClosingLegExecutor(ABC):
             if not made.orders:
                 raise made.failure or OrderRejected(f"{quantity} of {opened.symbol} is too little to be sent", "filter")
         result = combine_orders(made.orders)
-        return self._build_fill(UNDO, result, opened.leverage, (None, None), "unprotected", orders=made.orders)
+        return self._build_fill(UNDO, result, opened.leverage, exit_reason="unprotected", orders=made.orders)
 
     def _cancel_protection(self, held: Position) -> TriggeredExit | None:
         """What was cancelled before the venue went away, or refused to be asked, is put back, if it can be."""
@@ -312,7 +277,7 @@ class ClosingLegExecutor(ABC):
             self.protection.restore(held, left)
         if dust is None and 0 < left < self.min_quantity:
             logger.error("exit_rest_below_min_order", symbol=held.symbol, position=str(held.id), quantity=str(left))
-        fill = self._build_fill(leg, result, held.leverage, (None, None), reason, orders=orders)
+        fill = self._build_fill(leg, result, held.leverage, exit_reason=reason, orders=orders)
         return fill.model_copy(update={"dust": dust})
 
     def _check_is_dust(self, held: Position) -> None:

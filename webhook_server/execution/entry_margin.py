@@ -37,17 +37,26 @@ def select_margin_mode(trade: TradeContext, margin: EntryMargin) -> MarginMode |
     isolated unless the strategy says cross, and what is added to keeps its own."""
     if not trade.is_paper:
         return margin.wanted
-    if trade.increases_position() and trade.held is not None:
+    if trade.increases_position and trade.held is not None:
         return trade.held.margin_mode or MarginMode.ISOLATED
     return margin.wanted or MarginMode.ISOLATED
 
 
-def check_other_strategies(trade: TradeContext, margin: EntryMargin) -> None:
+def check_margin(trade: TradeContext, margin: EntryMargin, size_usd: Decimal) -> None:
+    """Raises MarginFault where another strategy's margin mode is in the way of an entry of `size_usd`, and
+    OrderRejected where a strategy on paper has too little free margin for it."""
+    if trade.is_paper:
+        _check_free_margin(trade, margin, size_usd)
+    else:
+        _check_other_strategies(trade, margin)
+
+
+def _check_other_strategies(trade: TradeContext, margin: EntryMargin) -> None:
     """Raises MarginFault where another of the account's strategies holds the symbol in another mode: it is the venue's
     for both."""
     known = (each for each in margin.others if each.margin_mode is not None)
     other = next((each for each in known if each.margin_mode is not margin.wanted), None)
-    if margin.wanted is not None and not trade.is_paper and other is not None:
+    if margin.wanted is not None and other is not None:
         raise _build_conflict(trade, margin.wanted, other, f"{other.margin_mode} margin")
 
 
@@ -58,7 +67,7 @@ def explain_margin_conflict(trade: TradeContext, margin: EntryMargin) -> Iterato
     try:
         yield
     except OrderRejected as refusal:
-        if trade.is_paper or margin.wanted is None or not margin.others or not is_margin_mode_locked(refusal):
+        if margin.wanted is None or not margin.others or not is_margin_mode_locked(refusal):
             raise
         raise _build_conflict(trade, margin.wanted, margin.others[0], "other margin") from refusal
 
@@ -72,11 +81,11 @@ def _build_conflict(trade: TradeContext, wanted: MarginMode, other: HeldMargin, 
     )
 
 
-def check_free_margin(trade: TradeContext, margin: EntryMargin, size_usd: Decimal) -> None:
+def _check_free_margin(trade: TradeContext, margin: EntryMargin, size_usd: Decimal) -> None:
     """Raises OrderRejected where an entry of `size_usd` on paper needs more initial margin than its strategy has free,
     as a venue does (-2019)."""
     free_usd, wanted_usd = margin.paper_free_usd, decimals.quotient(size_usd, Decimal(trade.signal.leverage))
-    if trade.is_paper and free_usd is not None and wanted_usd > free_usd:
+    if free_usd is not None and wanted_usd > free_usd:
         raise OrderRejected(
             f"{trade.signal.symbol}: Margin is insufficient: {wanted_usd:.2f} USD of initial margin are needed, and "
             f"{max(free_usd, Decimal(0)):.2f} USD of the strategy's equity are free: trade less, or with more leverage",
@@ -129,16 +138,14 @@ def liquidation_price(
 
 def _find_stop_price(trade: TradeContext, instrument: Instrument, entry: PlannedEntry) -> Decimal | None:
     stop, _ = sizing.protective_prices(trade.signal, entry.price, instrument.tick)
-    return (
-        trade.held.stop_loss_price if stop is None and trade.increases_position() and trade.held is not None else stop
-    )
+    return trade.held.stop_loss_price if stop is None and trade.increases_position and trade.held is not None else stop
 
 
 def _calculate_isolated_liquidation(
     trade: TradeContext, instrument: Instrument, quantity: Decimal, price: Decimal
 ) -> Decimal | None:
     """Of the whole position once the entry is made."""
-    signal, held = trade.signal, trade.held if trade.increases_position() else None
+    signal, held = trade.signal, trade.held if trade.increases_position else None
     before = (ZERO, ZERO, ZERO) if held is None else (held.quantity, held.position_size_usd, held.funding_usd)
     cost = decimals.add(decimals.product(quantity, price), before[1])
     whole, rate = decimals.add(quantity, before[0]), maintenance_rate(instrument.maintenance_rate, signal.leverage)

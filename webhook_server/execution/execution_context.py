@@ -4,16 +4,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Final, Literal
 from uuid import UUID, uuid5
 
 from engine.domain.errors import OrderOutcomeUnknown
 from engine.domain.positions import Position, Side, opposite_side
-from engine.platform.errors import CredentialsError, DatabaseUnavailable, SparkyError, UpstreamUnavailable
+from engine.platform.errors import (
+    ConfigurationError,
+    CredentialsError,
+    DatabaseUnavailable,
+    SparkyError,
+    UpstreamUnavailable,
+)
 from engine.store.webhook_rows import ExecutionClaim, Portfolio, UnfinishedRequest
 from engine.venues.orders import build_client_order_id
-from engine.venues.venue import LiveVenue
-from webhook_server.execution.results import Result, Stamp
+from engine.venues.venue import Venue
+from webhook_server.execution.results import NO_CREDENTIALS_HINT, Invalid, Result, Stamp
 from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 
 EndState = Literal["refused", "failed", "skipped"]
@@ -60,19 +67,24 @@ class Request:
 
 @dataclass(frozen=True)
 class TradeContext:
-    """One request, the book it is for, and what that book held when its turn came."""
+    """One request, the book it is for, and what that book held once the strategy's lock was taken."""
 
     request: Request
     is_paper: bool
     held: Position | None
-    open_account: Callable[[], LiveVenue]  # reads the user's credentials at the first call of an attempt, and no more
+    open_venue: Callable[[], Venue]  # paper or the user's account, whose credentials are read once in an attempt
     portfolio: Portfolio | None = None  # read for entries only: exits ask no limit
     other_sides: frozenset[Side] = frozenset()  # held live in the symbol by others of the account
     still_open: tuple[Position, ...] = ()  # of its sender in the symbol, beside what is closed
 
-    @property
+    @cached_property
     def signal(self) -> WebhookSignal:
         return self.request.signal
+
+    @cached_property
+    def side(self) -> Side:
+        """The side of the position that an entry opens or adds to."""
+        return self.signal.side
 
     @property
     def exit_terms(self) -> ExitTerms | None:
@@ -83,7 +95,7 @@ class TradeContext:
     def book(self) -> str:
         return "paper" if self.is_paper else "live"
 
-    @property
+    @cached_property
     def may_have_been_sent(self) -> bool:
         """Paper orders exist only in the books, so an earlier attempt that was not booked did not happen."""
         return self.request.is_resumed and not self.is_paper
@@ -100,21 +112,22 @@ class TradeContext:
             raise AssertionError("only what is held is closed")
         return self.held
 
+    @cached_property
     def increases_position(self) -> bool:
-        return self.held is not None and self.held.side is self.signal.side
+        return self.held is not None and self.held.side is self.side
 
     @property
     def needs_protective_orders(self) -> bool:
         """Whether protective orders are to wait at the venue once the entry is made."""
         return not self.is_paper and self.wants_protection
 
-    @property
+    @cached_property
     def wants_protection(self) -> bool:
         """Whether the position has a stop-loss or a take-profit once the entry is made, in either book."""
         signal, held = self.signal, self.held
         asked = signal.stop_loss_percent is not None or signal.take_profit_percent is not None
         kept = (
-            self.increases_position()
+            self.increases_position
             and held is not None
             and (held.stop_loss_price or held.take_profit_price) is not None
         )
@@ -129,7 +142,7 @@ class TradeContext:
 
     def side_of(self, leg: str) -> Side:
         """The side of the position that the leg closes or opens; UNDO closes what OPEN opened."""
-        return self.held.side if leg in {CLOSE, REST} and self.held is not None else self.signal.side
+        return self.held.side if leg in {CLOSE, REST} and self.held is not None else self.side
 
 
 def parse_server_exit(request_id: str, source: str | None) -> tuple[str, UUID | None]:
@@ -180,6 +193,16 @@ class PositionEnded(NothingToDo):
 def can_be_reduce_only(side: Side, other_sides: frozenset[Side]) -> bool:
     """See `TradeContext.can_be_reduce_only`."""
     return opposite_side(side) not in other_sides
+
+
+@contextmanager
+def end_on_configuration_error(exchange: str) -> Iterator[None]:
+    """Ends a request whose sender must mend it: an unknown exchange, or credentials that are missing or refused."""
+    try:
+        yield
+    except ConfigurationError as error:
+        hint = NO_CREDENTIALS_HINT if isinstance(error, CredentialsError) else None
+        raise RequestEnded("refused", Invalid("exchange", str(error), hint), f"{exchange}: {error}") from error
 
 
 # A request whose fill is in the books and whose end is not stays open, whatever keeps us from the venue.

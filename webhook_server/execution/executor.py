@@ -11,7 +11,6 @@ from uuid import UUID
 from engine.domain.errors import OrderOutcomeUnknown, StrategyFault
 from engine.platform.errors import ConfigurationError, CredentialsError, UpstreamUnavailable
 from engine.risk import entry_limits
-from engine.risk.entry_costs import CostLimits
 from engine.risk.execution_plan import (
     ExecutionPlan,
     find_held_position,
@@ -19,15 +18,15 @@ from engine.risk.execution_plan import (
     plan_entry,
     without_position,
 )
-from engine.risk.limit_breach import CostCheck, LimitBreach, no_cost_limit, unreadable_limit
+from engine.risk.limit_breach import CostCheck, no_cost_limit, unreadable_limit
 from engine.store.margin import EntryMargin
 from engine.store.store import Store
 from engine.store.webhook_rows import ExecutionClaim, Portfolio
-from engine.venues.venue import LiveVenue
+from engine.venues.venue import LiveVenue, Venue
 from engine.venues.verified_venues import check_live_trading
 from webhook_server.clock import Clock
 from webhook_server.execution import exits_of_nothing
-from webhook_server.execution.entry_pricing import EntryPricing
+from webhook_server.execution.entry_legs import LegExecutor
 from webhook_server.execution.execution_context import (
     CLOSE,
     OPEN,
@@ -38,9 +37,9 @@ from webhook_server.execution.execution_context import (
     Request,
     RequestEnded,
     TradeContext,
+    end_on_configuration_error,
 )
-from webhook_server.execution.legs import LegExecutor
-from webhook_server.execution.plan_executor import PlanExecutor, end_on_configuration_error
+from webhook_server.execution.plan_executor import PlanExecutor
 from webhook_server.execution.results import AnswerEncoder, Invalid, Refused, Result
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
@@ -124,16 +123,16 @@ class OrderExecutor:
             # An exit may have to be compared with what others hold on the account, in which nothing moves meanwhile.
             key = (*_account_key(request), request.signal.symbol)
             held_locks.enter_context(self._locks.hold(key, self._lock_timeout_s(request), is_urgent=True))
-        plan = None
+        legs, plan = self._build_legs(trade), None
         if trade.may_have_been_sent:
-            trade, plan = self._recover_sent_plan(trade)
+            legs, plan = self._recover_sent_plan(legs)
         if plan is None:
             _check_live(trade)
-            plan = self._plan_within_limits(trade)
+            plan = self._plan_within_limits(legs)
         try:
-            return self._plan_executor.execute(self._build_legs(trade), plan)
+            return self._plan_executor.execute(legs, plan)
         except PositionEnded as ended:
-            return self._enter_after_exit(trade, ended)
+            return self._enter_after_exit(legs.trade, ended)
 
     def _enter_after_exit(self, trade: TradeContext, ended: PositionEnded) -> Result:
         """The entry of a reversal whose position had ended at the venue; judged again, as the books have changed."""
@@ -141,43 +140,41 @@ class OrderExecutor:
             raise self._plan_executor.build_skip(trade.request, str(ended), is_paper=trade.is_paper) from ended
         portfolio = self._load_portfolio(trade.request, is_paper=trade.is_paper)
         held = find_held_position(trade.signal, portfolio.open_positions, is_paper=trade.is_paper)
-        trade = replace(trade, held=held, portfolio=portfolio)
-        return self._plan_executor.execute(self._build_legs(trade), self._plan_within_limits(trade))
+        legs = self._build_legs(replace(trade, held=held, portfolio=portfolio))
+        return self._plan_executor.execute(legs, self._plan_within_limits(legs))
 
     def _prepare_entry(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> TradeContext:
         signal = request.signal
         portfolio = self._require_portfolio(began.portfolio, began.unreadable)
         if signal.strategy_id is not None and portfolio.strategy is None:
             raise RequestEnded("refused", Invalid("strategy_id", "this user has no such strategy"), "no such strategy")
-        open_account = cache(partial(self._open_live_account, request))
+        open_venue = cache(partial(self._open_venue, request, is_paper=began.is_paper))
         if not began.is_paper:
-            self._refresh_account_check(open_account)
-            self._check_prices(request, began, portfolio, open_account)
+            self._check_before_locks(request, began, portfolio, open_venue)
         keys = self._entry_lock_keys(request, portfolio, is_paper=began.is_paper)
         for key in keys:
             held_locks.enter_context(self._locks.hold(key, self._lock_timeout_s(request)))
         if keys:  # what others did until their turn ended is seen now
             portfolio = self._load_portfolio(request, is_paper=began.is_paper)
         held = find_held_position(signal, portfolio.open_positions, is_paper=began.is_paper)
-        return TradeContext(request, began.is_paper, held, open_account, portfolio, began.other_sides)
+        return TradeContext(request, began.is_paper, held, open_venue, portfolio, began.other_sides)
 
-    def _refresh_account_check(self, open_account: Callable[[], LiveVenue]) -> None:
-        """Before the turns that exits wait for. What is wrong is said where the entry is made."""
-        with suppress(ConfigurationError, UpstreamUnavailable):
-            self.account_checks.refresh(open_account())
-
-    def _check_prices(
-        self, request: Request, began: ExecutionClaim, portfolio: Portfolio, open_account: Callable[[], LiveVenue]
+    def _check_before_locks(
+        self, request: Request, began: ExecutionClaim, portfolio: Portfolio, open_venue: Callable[[], Venue]
     ) -> None:
-        """Before the turns that exits wait for, so that a venue which quotes late or not at all is waited for here.
+        """What asks a live venue that may answer late or never: before the locks that exits wait for.
 
-        What is found is shared with the judgement that counts, a moment later. Raises what the quotes raise, and Ended.
+        What is found is shared with the judgement that counts, a moment later; what is wrong with the account is said
+        there. Raises what the quotes raise, and RequestEnded.
         """
         held = find_held_position(request.signal, portfolio.open_positions, is_paper=False)
-        trade = TradeContext(request, is_paper=False, held=held, open_account=open_account, portfolio=portfolio)
+        trade = TradeContext(request, is_paper=False, held=held, open_venue=open_venue, portfolio=portfolio)
+        legs = self._build_legs(trade)
+        with suppress(ConfigurationError, RequestEnded, UpstreamUnavailable):
+            self.account_checks.refresh(legs.account)
         if not began.is_sent:
             _check_live(trade)
-            self._build_plan(trade, portfolio, self._build_cost_check(trade))
+            self._build_plan(trade, portfolio, legs.find_cost_breach)
 
     def _entry_lock_keys(self, request: Request, portfolio: Portfolio, *, is_paper: bool) -> list[Hashable]:
         """The turns that an entry waits for, in this order: of all that its limits add up, and of a live symbol, into
@@ -212,9 +209,9 @@ class OrderExecutor:
                 self._plan_executor.check_already_booked(request)
             raise self._plan_executor.build_skip(request, self._explain_nothing_held(request))
         still_open = tuple(each for each in positions if each.id != held.id)
-        open_account = cache(partial(self._open_live_account, request))
+        open_venue = cache(partial(self._open_venue, request, is_paper=held.is_paper))
         return TradeContext(
-            request, held.is_paper, held, open_account, other_sides=began.other_sides, still_open=still_open
+            request, held.is_paper, held, open_venue, other_sides=began.other_sides, still_open=still_open
         )
 
     def _explain_nothing_held(self, request: Request) -> str:
@@ -223,34 +220,36 @@ class OrderExecutor:
             return f"no open position in {request.signal.symbol}"
         return exits_of_nothing.explain_empty_exit(request, self._store, self._venues)
 
-    def _recover_sent_plan(self, trade: TradeContext) -> tuple[TradeContext, ExecutionPlan | None]:
+    def _recover_sent_plan(self, legs: LegExecutor) -> tuple[LegExecutor, ExecutionPlan | None]:
         """What an earlier attempt already did at a live venue: that is booked, whatever the limits say by now.
 
         Raises OrderOutcomeUnknown when the venue may not be asked.
         """
+        trade = legs.trade
         try:
-            found = find_sent_plan(self._build_legs(trade))
+            found = find_sent_plan(legs)
             if found is None:  # older releases named orders otherwise: one of those may be under way
-                legacy_trade = trade.with_released_names()
-                found = find_sent_plan(self._build_legs(legacy_trade))
-                trade = legacy_trade if found is not None else trade
+                legacy_legs = replace(legs, trade=trade.with_released_names())
+                found = find_sent_plan(legacy_legs)
+                legs = legacy_legs if found is not None else legs
         except StrategyFault:
             if trade.signal.is_entry:
                 raise
-            return trade, None  # the symbol is gone: what was sent is settled by the venue's record
+            return legs, None  # the symbol is gone: what was sent is settled by the venue's record
         except (ConfigurationError, RequestEnded) as error:
             raise OrderOutcomeUnknown(f"the venue cannot be asked about {trade.request.id}: {error}") from error
         if found is None or trade.portfolio is None or found.open_usd > 0:
-            return trade, found
+            return legs, found
         # The exit of a reversal was made and has to be booked; its entry is judged as any that was not sent.
-        return trade, replace(self._build_plan(trade, trade.portfolio), close=True)
+        return legs, replace(self._build_plan(trade, trade.portfolio), close=True)
 
-    def _plan_within_limits(self, trade: TradeContext) -> ExecutionPlan:
-        """The legs that risk allows. Raises Ended when none is left."""
+    def _plan_within_limits(self, legs: LegExecutor) -> ExecutionPlan:
+        """The legs that risk allows. Raises RequestEnded when none is left."""
+        trade = legs.trade
         if trade.portfolio is None:
             return ExecutionPlan(close=True)
-        plan = self._build_plan(trade, trade.portfolio, self._build_cost_check(trade))
-        if plan.open_usd > 0 and trade.increases_position() and self._build_legs(trade).has_fired():
+        plan = self._build_plan(trade, trade.portfolio, legs.find_cost_breach)
+        if plan.open_usd > 0 and trade.increases_position and legs.has_fired():
             # Its stop or target has been filled at the venue: that is booked first, and what follows is no addition.
             emptied = without_position(trade.portfolio, trade.held)
             plan = replace(plan_entry(trade.signal, emptied, None, self._clock.now()), close=True)
@@ -267,28 +266,19 @@ class OrderExecutor:
     def _build_plan(self, trade: TradeContext, portfolio: Portfolio, costs: CostCheck = no_cost_limit) -> ExecutionPlan:
         return plan_entry(trade.signal, portfolio, trade.held, self._clock.now(), costs)
 
-    def _build_cost_check(self, trade: TradeContext) -> CostCheck:
-        """Asks the venue when it is called; its faults are told as those of an order."""
-
-        def find_breach(size_usd: Decimal) -> LimitBreach | None:
-            with end_on_configuration_error(trade.signal.exchange):
-                return self._build_pricing(trade).find_breach(size_usd)
-
-        return find_breach
-
-    def _build_pricing(self, trade: TradeContext) -> EntryPricing:
-        quotes = partial(self._venues.paper if trade.is_paper else self._venues.quotes, trade.signal.exchange)
-        return EntryPricing(trade.signal, quotes, CostLimits.from_portfolio(trade.portfolio), self._slippage_percent)
-
     def _build_legs(self, trade: TradeContext) -> LegExecutor:
-        submit = partial(self._submit, trade.request)
-        margin = partial(self._load_margin, trade.request)
-        with end_on_configuration_error(trade.signal.exchange):
-            common = (self._clock, self._metrics, self._build_pricing(trade), submit)
-            if trade.is_paper:
-                return LegExecutor(trade, self._venues.paper(trade.signal.exchange), *common, load_margin=margin)
-            account = trade.open_account()
-        return LegExecutor(trade, account, *common, partial(self.account_checks.guard_entry, account), margin)
+        """Opens nothing yet."""
+        request, exchange = trade.request, trade.signal.exchange
+        return LegExecutor(
+            trade,
+            self._clock,
+            self._metrics,
+            submit=partial(self._submit, request),
+            open_quotes=trade.open_venue if trade.is_paper else partial(self._venues.quotes, exchange),
+            slippage_percent=self._slippage_percent,
+            guard_entry=self.account_checks.guard_entry,
+            load_margin=partial(self._load_margin, request),
+        )
 
     def _load_margin(self, request: Request) -> EntryMargin:
         signal = request.signal
@@ -301,7 +291,11 @@ class OrderExecutor:
         if not self._store.mark_request_submitted(self.lease_owner, request.id, request.user_id):
             raise NotLeaseHolder("this server may not send orders (any more)")
 
-    def _open_live_account(self, request: Request) -> LiveVenue:
+    def _open_venue(self, request: Request, *, is_paper: bool) -> Venue:
+        exchange = request.signal.exchange
+        return self._venues.paper(exchange) if is_paper else self._open_account(request)
+
+    def _open_account(self, request: Request) -> LiveVenue:
         exchange = request.signal.exchange
         credentials = self._store.get_venue_credentials(request.user_id, exchange)
         if credentials is None:
@@ -312,7 +306,7 @@ class OrderExecutor:
 def find_sent_plan(legs: LegExecutor) -> ExecutionPlan | None:
     """The legs that an earlier attempt sent; None when it sent none."""
     signal, held = legs.trade.signal, legs.trade.held
-    is_reversal = signal.is_entry and held is not None and not legs.trade.increases_position()
+    is_reversal = signal.is_entry and held is not None and not legs.trade.increases_position
     if signal.is_entry and legs.find_sent(OPEN) is not None:
         return ExecutionPlan(close=is_reversal, open_usd=signal.position_size_usd or Decimal(0))
     if (is_reversal or not signal.is_entry) and (legs.was_sent(REST) or legs.find_sent(CLOSE) is not None):

@@ -20,6 +20,7 @@ from engine.platform.errors import CredentialsError, DatabaseUnavailable, Upstre
 from engine.store.store import Store
 from engine.store.venue_record import RequestFill
 from engine.store.webhook_rows import BookedFill, Fill
+from webhook_server.execution.entry_legs import LegExecutor
 from webhook_server.execution.execution_context import (
     CLOSE,
     REST,
@@ -29,7 +30,6 @@ from webhook_server.execution.execution_context import (
     TradeContext,
     keep_request_open,
 )
-from webhook_server.execution.legs import LegExecutor
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.delisting import build_delisted_exit
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument, is_delisted

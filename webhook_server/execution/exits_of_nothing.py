@@ -11,8 +11,7 @@ from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.webhook_rows import PortfolioStrategy
 from engine.venues.account_record import ForcedExitCause
-from webhook_server.execution.execution_context import Request, RequestEnded
-from webhook_server.execution.plan_executor import end_on_configuration_error
+from webhook_server.execution.execution_context import Request, RequestEnded, end_on_configuration_error
 from webhook_server.execution.results import Invalid
 from webhook_server.intake.fields import is_possible_venue_symbol
 from webhook_server.intake.schemas import WebhookSignal
@@ -56,12 +55,12 @@ def _describe_venue_exit(request: Request, store: Store) -> str:
 
 
 def resolve_held_symbol(signal: WebhookSignal, body: Mapping[str, Any], user_id: UUID, store: Store) -> WebhookSignal:
-    """An exit of what is held under the very symbol that was written, where that is understood as another.
+    """The exit `signal`, for what is held under the very symbol that was written, where that is understood as another.
 
     Exchanges have names of their own for markets (BTC_USDT, PF_XBTUSD), under which positions may be booked.
     """
     written = symbol_names.upper(str(body.get("symbol", "")))
-    if signal.is_entry or written == signal.symbol or not is_possible_venue_symbol(written):
+    if written == signal.symbol or not is_possible_venue_symbol(written):
         return signal
     held = store.list_strategy_positions(user_id, signal.exchange, signal.strategy_id, written)
     return signal.model_copy(update={"symbol": written}) if held else signal

@@ -1,7 +1,5 @@
 """Carries out a plan leg by leg and books what each leg did; what was booked is never executed again."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
@@ -10,13 +8,13 @@ import structlog
 
 from engine.domain.errors import OrderRejected, StrategyFault
 from engine.domain.positions import Position
-from engine.platform.errors import ConfigurationError, CredentialsError, SparkyError
+from engine.platform.errors import SparkyError
 from engine.risk.execution_plan import ExecutionPlan
 from engine.risk.limit_breach import LimitBreach
 from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection
 from webhook_server.clock import Clock
-from webhook_server.execution.entry_pricing import EntryRefused
+from webhook_server.execution.entry_legs import EntryRefused, LegExecutor
 from webhook_server.execution.execution_context import (
     UNDO,
     AlreadyBooked,
@@ -26,18 +24,16 @@ from webhook_server.execution.execution_context import (
     Request,
     RequestEnded,
     TradeContext,
+    end_on_configuration_error,
     keep_request_open,
 )
 from webhook_server.execution.exit_legs import ExitExecutor, ExitResult, combine_fills
-from webhook_server.execution.legs import LegExecutor
 from webhook_server.execution.position_protection import TriggeredExit, protective_order_ids
 from webhook_server.execution.results import (
-    NO_CREDENTIALS_HINT,
     AnswerEncoder,
     Booked,
     Closed,
     EntryResult,
-    Invalid,
     Opened,
     Pnl,
     Refused,
@@ -174,7 +170,7 @@ class PlanExecutor:
         """
         trade, request, fill, closed = legs.trade, legs.trade.request, entry.fill, entry.closed
         kept = (
-            _without_prices(fill) if trade.increases_position() else fill
+            _without_prices(fill) if trade.increases_position else fill
         )  # until its own wait, what was held keeps its prices
         booked = self._store.book_fill(request.id, request.user_id, kept, status=None, answer=None)
         position = self._load_position(trade, booked.position_id, fill)
@@ -268,16 +264,6 @@ class PlanExecutor:
 
     def _stamp(self, trade: TradeContext) -> Stamp:
         return trade.request.stamp(self._clock.monotonic())
-
-
-@contextmanager
-def end_on_configuration_error(exchange: str) -> Iterator[None]:
-    """Ends a request whose sender must mend it: an unknown exchange, or credentials that are missing or refused."""
-    try:
-        yield
-    except ConfigurationError as error:
-        hint = NO_CREDENTIALS_HINT if isinstance(error, CredentialsError) else None
-        raise RequestEnded("refused", Invalid("exchange", str(error), hint), f"{exchange}: {error}") from error
 
 
 def _has_protective_price(position: Position) -> bool:

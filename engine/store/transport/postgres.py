@@ -158,7 +158,7 @@ def connect(dsn: str, *, timeout_s: float = 10.0) -> Connection:
         connection.close()
         raise
     connection.answer_timeout_s = timeout_s + SERVER_TIMEOUT_GRACE_S
-    set_json_loads(_read_json, connection)
+    set_json_loads(read_json, connection)  # psycopg keeps a class for every function that it is given, for ever
     return connection
 
 
@@ -218,11 +218,6 @@ def _build_connect_error(dsn: str, error: psycopg.Error, deadline: float) -> Spa
     return translate_error(error, fetch_login_sqlstate(dsn, deadline))
 
 
-def _read_json(text: str | bytes) -> Any:
-    """psycopg keeps a class for every function that it is given, for ever: this is always the same one."""
-    return read_json(text)
-
-
 def translate_error(error: psycopg.Error, state: str | None = None) -> SparkyError:
     """The failure named by what the caller does next. The message never carries the DSN or an argument's value.
 
@@ -252,7 +247,8 @@ def _has_unread_data(connection: Connection) -> bool:
 
 def _build_query(connection: Connection, function: str, arguments: dict[str, object], timeout_s: float) -> bytes:
     """One simple query with several statements, which the server runs as one transaction: one round trip."""
-    values = [_quote_literal(connection, _to_text(value)) for value in arguments.values()]
+    storable = sanitize_for_storage(arguments)
+    values = [_quote_literal(connection, _to_text(value)) for value in storable.values()]
     call = b"".join(
         part + value for part, value in zip(_build_call_parts(function, tuple(arguments)), [*values, b")"], strict=True)
     )
@@ -279,11 +275,11 @@ def _to_text(value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return str(sanitize_for_storage(value))
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (dict, list, tuple)):
-        return json.dumps(sanitize_for_storage(value), default=str, allow_nan=False)
+        return json.dumps(value, default=str, allow_nan=False)
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value)
