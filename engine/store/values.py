@@ -3,18 +3,14 @@
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine.domain import decimals
 from engine.platform.validation_errors import fault_message
 from engine.platform.values import Row, Utc
 
 
-def _round_booked(value: object) -> object:
-    return decimals.round_for_books(value) if isinstance(value, Decimal) else value
-
-
-BookedDecimal = Annotated[Decimal, BeforeValidator(_round_booked)]
+BookedDecimal = Annotated[Decimal, AfterValidator(decimals.round_for_books)]
 
 
 def decimals_to_floats(value: Any) -> Any:
