@@ -4,13 +4,13 @@
 
 A real webhook server over HTTP, an embedded PostgreSQL and a simulated market on this host; a profile function on the
 thread that executes the signal, from the call of `SignalReceiver.receive` to its return. A first entry in another
-symbol fills the caches of listings. Counted are Python calls (a generator that goes on is one) on this thread:
+symbol fills the caches of listings. Counted are Python calls (a generator that goes on is one) of functions in
+`engine` and `webhook_server`, without what the client does that fetches prices (`OUTSIDE`):
 
-- files: those of `actors`, `engine` and `webhook_server` of which at least one function was called;
-- jumps: calls from a frame in one of our files to a frame in another one. A call that comes through a library is none.
-  Loops repeat jumps, so the different ones (file, file, function) are counted as well.
+- files: those of which at least one function was called;
+- jumps: calls whose file is not that of the call before.
 
-With -v every jump is printed in order, indented by the depth of our frames.
+With -v every call is printed in order, indented by the depth of our frames; `>` marks a jump.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import CodeType, FrameType
 from uuid import UUID
@@ -44,7 +45,8 @@ from webhook_server.http.routes import LIVE_PATH
 from webhook_server.venue_registry import VenueRegistry
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("actors", "engine", "webhook_server")
+ROOMS = ("engine", "webhook_server")
+OUTSIDE = ("engine/platform/http/", "engine/venues/ccxt_client/", "engine/venues/market_data/")
 ENTRY = {"exchange": "aster", "action": "BUY", "position_size_usd": 1000, "stop_loss_percent": 2}
 
 
@@ -53,11 +55,16 @@ class EntryPath:
     """Profile function that records between the call of `first` and its return, on the thread that called it."""
 
     first: CodeType
-    files: set[str] = field(default_factory=set)
-    jumps: list[tuple[int, str, str, str]] = field(
-        default_factory=list
-    )  # depth, caller's file, callee's file, function
+    calls: list[tuple[int, str, str]] = field(default_factory=list)  # depth, file, function
     _frame: FrameType | None = None
+
+    @property
+    def files(self) -> set[str]:
+        return {file for _, file, _ in self.calls}
+
+    @property
+    def jumps(self) -> int:
+        return sum(before[1] != after[1] for before, after in pairwise(self.calls))
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
         if event == "call" and self._frame is None and frame.f_code is self.first:
@@ -78,26 +85,20 @@ class EntryPath:
         return above is not None
 
     def _record_call(self, frame: FrameType) -> None:
-        callee = get_own_file(frame)
-        if callee is None:
-            return
-        self.files.add(callee)
-        caller = get_own_file(frame.f_back)
-        if frame is not self._frame and caller is not None and caller != callee:
-            self.jumps.append((self._count_own_frames(frame), caller, callee, frame.f_code.co_qualname))
+        files = list(self._own_files(frame))
+        if files[0] is not None and not any(file.startswith(OUTSIDE) for file in files if file is not None):
+            self.calls.append((sum(file is not None for file in files) - 1, files[0], frame.f_code.co_qualname))
 
-    def _count_own_frames(self, frame: FrameType) -> int:
-        depth, above = 0, frame
-        while above is not self._frame and above.f_back is not None:
-            above = above.f_back
-            depth += get_own_file(above) is not None
-        return depth
+    def _own_files(self, frame: FrameType) -> Iterator[str | None]:
+        """Of `frame` and of those above it, up to the first."""
+        above: FrameType | None = frame
+        while above is not None:
+            yield get_own_file(above)
+            above = None if above is self._frame else above.f_back
 
 
-def get_own_file(frame: FrameType | None) -> str | None:
+def get_own_file(frame: FrameType) -> str | None:
     """Path below the root of the code that `frame` runs; None for code that is not ours."""
-    if frame is None:
-        return None
     path = Path(frame.f_code.co_filename)
     if not path.is_relative_to(ROOT):
         return None
@@ -179,11 +180,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="every jump in order")
     is_verbose = parser.parse_args(arguments).verbose
     path = measure()
-    if is_verbose:
-        for depth, caller, callee, function in path.jumps:
-            print(f"{'  ' * depth}{caller} -> {callee}: {function}")
-    different = {jump[1:] for jump in path.jumps}
-    print(f"{len(path.files)} files, {len(path.jumps)} jumps between them, {len(different)} of them different")
+    last = ""
+    for depth, file, function in path.calls if is_verbose else ():
+        print(f"{' ' if file == last else '>'} {'  ' * depth}{file}: {function}")
+        last = file
+    print(f"{len(path.files)} files, {path.jumps} jumps between them, {len(path.calls)} calls")
 
 
 if __name__ == "__main__":
