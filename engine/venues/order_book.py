@@ -82,7 +82,7 @@ def percent_above(price: Decimal, base: Decimal) -> Decimal:
 
 def depth(levels: Iterable[Level]) -> Decimal:
     """The total quantity of `levels`, in the base asset."""
-    return decimals.total(level.quantity for level in levels)
+    return decimals.total([level.quantity for level in levels])
 
 
 def take_levels(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
