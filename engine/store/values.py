@@ -9,7 +9,6 @@ from engine.domain import decimals
 from engine.platform.validation_errors import fault_message
 from engine.platform.values import Row, Utc
 
-
 BookedDecimal = Annotated[Decimal, AfterValidator(decimals.round_for_books)]
 
 

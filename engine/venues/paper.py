@@ -18,13 +18,6 @@ from engine.venues.venue import Quotes
 _HUNDREDTH: Final = Decimal("0.01")
 
 
-def fill_price(quote: Quote, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
-    """The ask (buying) or bid (selling), worsened by `slippage_percent` and then on to the next tick."""
-    return apply_slippage(
-        quote.ask if is_buy else quote.bid, instrument, is_buy=is_buy, slippage_percent=slippage_percent
-    )
-
-
 def apply_slippage(price: Decimal, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
     """`price`, moved against a buyer (or seller) by `slippage_percent` and then on to the next tick."""
     side = 1 if is_buy else -1

@@ -14,7 +14,7 @@ from engine.venues.instrument import Instrument
 from engine.venues.order_book import BOOK_LEVELS, Level, OrderBook
 from engine.venues.order_filters import find_violation, fit_quantity
 from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
-from engine.venues.paper import PaperVenue, fill_price
+from engine.venues.paper import PaperVenue, apply_slippage
 from engine.venues.quotes import Quote, Ticker
 from engine.venues.venue import Venue
 
@@ -137,24 +137,22 @@ def test_more_leverage_than_the_venue_publishes_is_refused(leverage: int | None,
 
 @given(
     cents=st.integers(1, 10**8),
-    spread=st.integers(0, 10**4),
     slippage=st.decimals(0, 5, places=3),
     tick=st.sampled_from([Decimal("0.01"), Decimal("0.1"), Decimal(5)]),
     is_buy=st.booleans(),
 )
-def test_a_fill_is_on_the_tick_and_never_better_than_the_moved_quote(
-    cents: int, spread: int, slippage: Decimal, tick: Decimal, *, is_buy: bool
+def test_a_fill_is_on_the_tick_and_never_better_than_the_moved_price(
+    cents: int, slippage: Decimal, tick: Decimal, *, is_buy: bool
 ) -> None:
-    bid, ask = Decimal(cents) / 100, Decimal(cents + spread) / 100
-    quote = Quote(bid=bid, ask=ask, last=bid, at_ms=0)
+    before = Decimal(cents) / 100
     instrument = Instrument(symbol="X", tick=tick, lot=Decimal(1))
-    price = fill_price(quote, instrument, is_buy=is_buy, slippage_percent=slippage)
+    price = apply_slippage(before, instrument, is_buy=is_buy, slippage_percent=slippage)
     assert price % tick == 0
     assert price > 0
     if is_buy:
-        assert ask * (1 + slippage / 100) <= price < ask * (1 + slippage / 100) + tick
+        assert before * (1 + slippage / 100) <= price < before * (1 + slippage / 100) + tick
     else:
-        assert price <= max(tick, bid * (1 - slippage / 100)) < price + tick
+        assert price <= max(tick, before * (1 - slippage / 100)) < price + tick
 
 
 @given(
