@@ -42,10 +42,10 @@ from webhook_server.reconciliation.reconciliation import Reconciliation
 from webhook_server.reconciliation.venue_changes import VenueChanges
 from webhook_server.venue_registry import Venues
 
-SLOT_LIMITS: Final = SlotLimits(  # most of them wait: for a venue, or for their account's turn
+SLOT_LIMITS: Final = SlotLimits(  # most of them wait: for a venue, or for their account's lock
     per_user=14,  # our own dispatcher sends 12 at once
     entries=24,
-    signals=48,  # so that exits have places left, whoever's venue hangs
+    signals=48,  # so that exits have slots left, whichever venue hangs
     waiting_per_user=500,
     waiting=1_000,
 )
@@ -74,7 +74,7 @@ class WebhookServer:
 
 
 class WaitLimits(NamedTuple):
-    """How long a signal waits for its place, and, since it came, for the turn of its strategy; both in seconds."""
+    """How long a signal waits for an execution slot, and, since it arrived, for its strategy's lock; both in seconds."""
 
     slot_s: float = SLOT_WAIT_S
     lock_s: float = LOCK_WAIT_S

@@ -1,4 +1,4 @@
-"""One at a time per key, in order, exits first: requests of one account wait for each other, others do not."""
+"""Locks by key, granted in order of arrival, exits first: requests of one account wait for each other, others do not."""
 
 import threading
 from collections.abc import Hashable, Iterator
@@ -19,10 +19,10 @@ class _Waiter:
 
 
 class KeyedLocks:
-    """A queue per key, made when first wanted and forgotten when it is empty; the first in it holds the key.
+    """A queue per key, created on first use and deleted when empty; the first in it holds the key."""
 
-    `threading.Lock` promises no order: a thread that gives it back and takes it again may pass all that wait.
-    """
+    # Not `threading.Lock`: it promises no order, so that a thread which releases it and takes it again may pass all
+    # that wait.
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -30,8 +30,8 @@ class KeyedLocks:
 
     @contextmanager
     def hold(self, key: Hashable, timeout_s: float, *, is_urgent: bool = False) -> Iterator[None]:
-        """Holds `key`, an urgent one before all that wait and are not. Raises LockTimeout when it is not free within
-        `timeout_s` seconds."""
+        """Holds `key`; an urgent caller is served before waiting ones that are not. Raises LockTimeout when the key is
+        not free within `timeout_s` seconds."""
         waiter = _Waiter(is_urgent)
         self._enqueue(key, waiter)
         try:
@@ -57,7 +57,7 @@ class KeyedLocks:
             queue[0].is_granted.set()
 
     def _release(self, key: Hashable, waiter: "_Waiter") -> None:
-        """Also of a turn that came while its thread gave up: the next one has it then."""
+        """Also of a grant that came while its thread gave up: the next waiter gets it then."""
         with self._guard:
             queue = self._queues[key]
             queue.remove(waiter)

@@ -62,8 +62,9 @@ def _check_other_strategies(trade: TradeContext, margin: EntryMargin) -> None:
 
 @contextmanager
 def explain_margin_conflict(trade: TradeContext, margin: EntryMargin) -> Iterator[None]:
-    """Around a live entry: a refused change of the margin mode raises MarginFault with who else holds the symbol, where
-    somebody does. The venue can tell only of positions and of orders, which may be that one's stops."""
+    """Around a live entry: where the venue refuses to change the margin mode because another strategy holds the symbol,
+    raises MarginFault with that holder's name. The venue itself names only positions and orders, which may be the other
+    strategy's stops."""
     try:
         yield
     except OrderRejected as refusal:

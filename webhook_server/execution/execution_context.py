@@ -25,7 +25,7 @@ from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 
 EndState = Literal["refused", "failed", "skipped"]
 
-SERVER_EXIT_PREFIX: Final = "exit/"  # no sender's id has a slash; `consecutive_failures` in the database knows it too
+SERVER_EXIT_PREFIX: Final = "exit/"  # no sender's id has a slash; SQL's `consecutive_failures` knows it too
 CLOSE, REST, OPEN, UNDO = "c", "r", "o", "u"  # the leg's letter in a client order id
 
 
@@ -175,7 +175,7 @@ class NotLeaseHolder(SparkyError):
 
 
 class NothingToDo(SparkyError):
-    """The leg needs no order; the text says why and is told to the sender."""
+    """The leg needs no order; the message says why, and is in the answer."""
 
 
 class AlreadyBooked(SparkyError):
@@ -205,12 +205,10 @@ def end_on_configuration_error(exchange: str) -> Iterator[None]:
         raise RequestEnded("refused", Invalid("exchange", str(error), hint), f"{exchange}: {error}") from error
 
 
-# A request whose fill is in the books and whose end is not stays open, whatever keeps us from the venue.
-
-
 @contextmanager
 def keep_request_open(progress: str) -> Iterator[None]:
-    """Ended as failed the request would be begun anew, and trade again. `progress` tells how far it came."""
+    """Turns an upstream failure into OrderOutcomeUnknown, which leaves the request open: ended as failed it would be begun
+    anew, and trade again. `progress` says how far it came."""
     try:
         yield
     except (UpstreamUnavailable, CredentialsError) as error:

@@ -1,4 +1,4 @@
-"""From an accepted request to its plan: which book, which legs, in turn where limits are shared."""
+"""From an accepted request to its plan: paper or live, which legs, and the locks of what it shares with other requests."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -82,8 +82,8 @@ class OrderExecutor:
 
     @contextmanager
     def lock_request(self, request: Request) -> Iterator[ExitStack]:
-        """One request of a strategy at a time. `execute` may put the whole account's turn on the stack: always in this
-        order. Raises Busy."""
+        """Holds the strategy's lock for one request. `execute` may add the locks of the account and of a symbol to the
+        stack, always in this order, so that no two requests wait for each other. Raises LockTimeout."""
         with ExitStack() as held_locks:
             key = (*_account_key(request), request.signal.strategy_id)
             is_exit = not request.signal.is_entry
@@ -91,22 +91,23 @@ class OrderExecutor:
             yield held_locks
 
     def lock_symbol(self, key: tuple[UUID, str, str], wait_s: float) -> AbstractContextManager[None]:
-        """The turn in one symbol of an account, within that of a strategy: meanwhile no exit books what happened to
-        others' positions there. Raises Busy."""
+        """The lock of one symbol of an account, taken after that of a strategy: while it is held no exit books what
+        happened to other strategies' positions there. Raises LockTimeout."""
         return self._locks.hold(key, wait_s)
 
     def lock_strategy(self, key: LockKey, wait_s: float) -> AbstractContextManager[None]:
-        """The turn of one strategy (or, without one, of the person) on an account. Raises Busy."""
+        """The lock of one strategy (or, without one, of the person) on an account. Raises LockTimeout."""
         return self._locks.hold(key, wait_s)
 
     def _lock_timeout_s(self, request: Request) -> float:
-        """How long a request may wait for its turn, after what it has waited for its place."""
+        """How long a request may still wait for a lock, after what it has waited for an execution slot."""
         return max(MIN_LOCK_WAIT_S, self._lock_wait_s - (self._clock.monotonic() - request.started))
 
     def execute(self, request: Request, began: ExecutionClaim, held_locks: ExitStack) -> Result:
         """Risk, execution, booking; the answer is stored together with the last fill. Only within `lock_request`.
 
-        Raises Ended when there is nothing (more) to book, Busy, Standby, and what the store and the venue raise.
+        Raises RequestEnded when there is nothing (more) to book, LockTimeout, NotLeaseHolder, and what the store and
+        the venue raise.
         """
         try:
             return self._execute(request, began, held_locks)
@@ -120,7 +121,7 @@ class OrderExecutor:
             else self._prepare_exit(request, began)
         )
         if not (trade.is_paper or trade.signal.is_entry) and trade.other_sides:
-            # An exit may have to be compared with what others hold on the account, in which nothing moves meanwhile.
+            # The exit may have to be netted against what other strategies hold, so nothing may change there meanwhile.
             key = (*_account_key(request), request.signal.symbol)
             held_locks.enter_context(self._locks.hold(key, self._lock_timeout_s(request), is_urgent=True))
         legs, plan = self._build_legs(trade), None
@@ -154,7 +155,7 @@ class OrderExecutor:
         keys = self._entry_lock_keys(request, portfolio, is_paper=began.is_paper)
         for key in keys:
             held_locks.enter_context(self._locks.hold(key, self._lock_timeout_s(request)))
-        if keys:  # what others did until their turn ended is seen now
+        if keys:  # the portfolio was read before the locks: other requests may have opened positions since
             portfolio = self._load_portfolio(request, is_paper=began.is_paper)
         held = find_held_position(signal, portfolio.open_positions, is_paper=began.is_paper)
         return TradeContext(request, began.is_paper, held, open_venue, portfolio, began.other_sides)
@@ -177,8 +178,8 @@ class OrderExecutor:
             self._build_plan(trade, portfolio, legs.find_cost_breach)
 
     def _entry_lock_keys(self, request: Request, portfolio: Portfolio, *, is_paper: bool) -> list[Hashable]:
-        """The turns that an entry waits for, in this order: of all that its limits add up, and of a live symbol, into
-        which nothing is entered while it is not known whether the entry before could be protected."""
+        """The locks that an entry waits for, in this order: of the account, where its limits add up several strategies;
+        of a live symbol, as nothing is entered there until the entry before is protected or undone."""
         account = _account_key(request)
         keys: list[Hashable] = [account] if entry_limits.has_account_limits(portfolio) else []
         return keys if is_paper else [*keys, (*account, request.signal.symbol)]
@@ -215,7 +216,7 @@ class OrderExecutor:
         )
 
     def _explain_nothing_held(self, request: Request) -> str:
-        """Why there is nothing to close. Raises Ended when the sender named what does not exist."""
+        """Why there is nothing to close. Raises RequestEnded when the sender named what does not exist."""
         if request.position_id is not None:
             return f"no open position in {request.signal.symbol}"
         return exits_of_nothing.explain_empty_exit(request, self._store, self._venues)
@@ -315,7 +316,7 @@ def find_sent_plan(legs: LegExecutor) -> ExecutionPlan | None:
 
 
 def _check_live(trade: TradeContext) -> None:
-    """An entry at a venue where live trading has not been tested is refused. Raises Ended."""
+    """Raises RequestEnded for an entry at a venue where live trading has not been tested. Exits go through."""
     if trade.signal.is_entry and not trade.is_paper:
         with end_on_configuration_error(trade.signal.exchange):
             check_live_trading(trade.signal.exchange)

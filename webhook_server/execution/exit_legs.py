@@ -66,7 +66,7 @@ class ExitResult:
 
 
 class ExitExecutor:
-    """One for all requests; each call is one request's, within its turns."""
+    """One instance serves all requests; each call is for one request, whose locks the caller holds."""
 
     def __init__(self, store: Store, changes: VenueChanges, metrics: Metrics) -> None:
         self._store = store

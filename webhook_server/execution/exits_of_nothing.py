@@ -27,7 +27,7 @@ VENUE_EXIT_REASONS: Final = frozenset({*(cause.value for cause in ForcedExitCaus
 def explain_empty_exit(request: Request, store: Store, venues: Venues) -> str:
     """Why nothing is closed, for the answer `skipped`.
 
-    Raises Ended (400) for a strategy that its user does not have or that trades on another exchange, and for a symbol
+    Raises RequestEnded (400) for a strategy that its user does not have or that trades on another exchange, and for a symbol
     that the exchange does not list: an exit under a wrong name must not look like a success.
     """
     signal = request.signal
@@ -86,7 +86,7 @@ def _load_strategy(request: Request, store: Store) -> PortfolioStrategy | None:
 
 
 def _is_listed(signal: WebhookSignal, venues: Venues) -> bool:
-    """False when that is not known. Raises Ended for a symbol that the exchange does not list."""
+    """False when that is not known. Raises RequestEnded for a symbol that the exchange does not list."""
     with end_on_configuration_error(signal.exchange):
         quotes = venues.quotes(signal.exchange)
         try:

@@ -1,4 +1,4 @@
-"""What becomes of a signal that has its place, in order: deduplicate, risk, execute, book, answer."""
+"""What happens to a signal that has an execution slot, in order: deduplicate, check risk, execute, book, answer."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -64,7 +64,7 @@ class Pipeline:
     def __init__(
         self, store: Store, executor: OrderExecutor, clock: Clock, metrics: Metrics, encode: AnswerEncoder
     ) -> None:
-        """`encode` turns a result into the answer that is stored for repetitions."""
+        """`encode` turns a result into the answer that is stored, and given again to a repetition."""
         self._encode = encode
         self._store = store
         self._executor = executor
@@ -72,7 +72,7 @@ class Pipeline:
         self._metrics = metrics
         self._request_locks = KeyedLocks()
         self.before_request: Callable[[Request], None] = (
-            _do_nothing  # done with each request in its turn; raises MarketExitsPending
+            _do_nothing  # called for each request under its locks; raises MarketExitsPending
         )
 
     def execute_once(self, request: Request, fingerprint: str) -> Result:
@@ -116,7 +116,8 @@ class Pipeline:
     ) -> Result:
         """Settles older requests of the same strategy and symbol first: an exit must know what there is to close.
 
-        What cannot be settled though its venue answers holds entries back, and no exit: a person has to look at it.
+        A request that cannot be settled although its venue answers blocks entries, never an exit; a person has to look
+        at it.
         """
         stuck = []
         for row in unsettled:
@@ -126,7 +127,7 @@ class Pipeline:
                 if isinstance(error, DatabaseUnavailable):
                     raise
                 return BLOCKED
-            except Exception:  # whatever is wrong with that request, it is not this one's fault
+            except Exception:  # a fault of that request is no reason to fail this one
                 logger.exception("request_stuck", signal=row.request_id, behind_it=request.id)
                 self._metrics.recovered.labels("open").inc()
                 stuck.append(row.request_id)
@@ -145,7 +146,7 @@ class Pipeline:
         try:
             return self._begin_and_execute(request, fingerprint, before_request=self.before_request)
         except MarketExitsPending as first:
-            first.book_exits()  # requests of the same strategy, each in its own turn
+            first.book_exits()  # outside of our locks: these are requests of the same strategy, which take them
             return self._begin_and_execute(request, fingerprint)
 
     def _begin_and_execute(
@@ -170,7 +171,7 @@ class Pipeline:
                 return Repeated(began.status or 200, began.answer or {})
             if began.state == "held":
                 raise BlockedByUnsettled(began.unsettled)
-            # If it was begun before, nobody works on it (we hold its lock): its executor died or lost the database.
+            # If it was begun before, no thread works on it, as we hold its lock: its executor died or lost the database.
             return self._execute(request.with_sent_state(began), began, held_locks)
 
     def _begin(self, request: Request, fingerprint: str, ignored_unsettled: tuple[str, ...]) -> ExecutionClaim:

@@ -52,7 +52,7 @@ logger = structlog.get_logger()
 
 
 class PlanExecutor:
-    """One for all requests; each call is one request's, within its turn."""
+    """One instance serves all requests; each call is for one request, whose locks the caller holds."""
 
     def __init__(
         self, store: Store, clock: Clock, metrics: Metrics, changes: VenueChanges, encode: AnswerEncoder

@@ -190,7 +190,7 @@ def place_each(venue: Venue, wanted: Protection) -> list[str]:
 
 
 def to_placed_protection(wanted: Protection, orders: tuple[OrderResult, ...] = ()) -> PlacedProtection:
-    """What the books keep of protective orders; the venue's own numbers where it has told them."""
+    """The row to book of protective orders, with the venue's own numbers where its answer had them."""
     numbers = {order.client_order_id: order.order_id for order in orders}
     return PlacedProtection(
         stop_loss_price=wanted.stop_loss_price,
