@@ -74,7 +74,7 @@ class WebhookServer:
 
 
 class WaitLimits(NamedTuple):
-    """How long a signal waits for an execution slot, and, since it arrived, for its strategy's lock; both in seconds."""
+    """Seconds that a signal waits for an execution slot, and, since it arrived, for its strategy's lock."""
 
     slot_s: float = SLOT_WAIT_S
     lock_s: float = LOCK_WAIT_S

@@ -1,4 +1,4 @@
-"""Locks by key, granted in order of arrival, exits first: requests of one account wait for each other, others do not."""
+"""Locks by key, granted in order of arrival, exits first: requests of one account wait for each other."""
 
 import threading
 from collections.abc import Hashable, Iterator

@@ -207,8 +207,10 @@ def end_on_configuration_error(exchange: str) -> Iterator[None]:
 
 @contextmanager
 def keep_request_open(progress: str) -> Iterator[None]:
-    """Turns an upstream failure into OrderOutcomeUnknown, which leaves the request open: ended as failed it would be begun
-    anew, and trade again. `progress` says how far it came."""
+    """Turns an upstream failure into OrderOutcomeUnknown, which leaves the request open; `progress` says how far it came.
+
+    Ended as failed it would be begun anew, and trade again.
+    """
     try:
         yield
     except (UpstreamUnavailable, CredentialsError) as error:

@@ -1,4 +1,4 @@
-"""From an accepted request to its plan: paper or live, which legs, and the locks of what it shares with other requests."""
+"""From an accepted request to its plan: paper or live, which legs, and the locks that it shares with others."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress

@@ -27,8 +27,8 @@ VENUE_EXIT_REASONS: Final = frozenset({*(cause.value for cause in ForcedExitCaus
 def explain_empty_exit(request: Request, store: Store, venues: Venues) -> str:
     """Why nothing is closed, for the answer `skipped`.
 
-    Raises RequestEnded (400) for a strategy that its user does not have or that trades on another exchange, and for a symbol
-    that the exchange does not list: an exit under a wrong name must not look like a success.
+    Raises RequestEnded (400) for a strategy that its user does not have or that trades on another exchange, and for a
+    symbol that the exchange does not list: an exit under a wrong name must not look like a success.
     """
     signal = request.signal
     _check_strategy(request, store)
