@@ -207,7 +207,7 @@ def end_on_configuration_error(exchange: str) -> Iterator[None]:
 
 @contextmanager
 def keep_request_open(progress: str) -> Iterator[None]:
-    """Turns an upstream failure into OrderOutcomeUnknown, which leaves the request open; `progress` says how far it came.
+    """Turns an upstream failure into OrderOutcomeUnknown, which leaves the request open; `progress` says how far it is.
 
     Ended as failed it would be begun anew, and trade again.
     """

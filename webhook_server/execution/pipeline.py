@@ -171,7 +171,7 @@ class Pipeline:
                 return Repeated(began.status or 200, began.answer or {})
             if began.state == "held":
                 raise BlockedByUnsettled(began.unsettled)
-            # If it was begun before, its executor died or lost the database: no other thread works on it, as we hold its lock.
+            # One that was begun before lost its executor or the database: we hold its lock, so no thread works on it.
             return self._execute(request.with_sent_state(began), began, held_locks)
 
     def _begin(self, request: Request, fingerprint: str, ignored_unsettled: tuple[str, ...]) -> ExecutionClaim:
