@@ -33,8 +33,9 @@ from webhook_server.http.responses import WebhookResponse
 from webhook_server.intake.auth import SecretStore, Unauthenticated, authenticate
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import Envelope
-from webhook_server.intake.schemas import WebhookSignal, parse_signal, unknown_fields
+from webhook_server.intake.schemas import WebhookSignal
 from webhook_server.intake.signal_ids import is_new_once_answered, read_sender_id, resolve_signal_id
+from webhook_server.intake.signal_parser import list_unknown_names, parse_signal
 
 logger = structlog.get_logger()
 
@@ -124,7 +125,7 @@ class SignalReceiver:
             self.admission.leave(admitted.ticket)
 
     def _admit(self, request: Request, envelope: Envelope, wake: Callable[[], None]) -> AdmittedSignal:
-        fingerprint, unknown = envelope.fingerprint, unknown_fields(envelope.body)
+        fingerprint, unknown = envelope.fingerprint, list_unknown_names(envelope.body)
         ticket = self.admission.enter(request.user_id, wake, is_entry=request.signal.is_entry)
         return AdmittedSignal(request, fingerprint, unknown, ticket)
 

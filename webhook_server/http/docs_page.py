@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
-from webhook_server.http.openapi import NUMERAL_SCHEMAS
+from webhook_server.intake.fields import DECIMAL_TEXT, WHOLE_TEXT
 
 _STYLE: Final = (
     "body{font:15px/1.5 sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}"
@@ -24,15 +24,16 @@ CONTENT_SECURITY_POLICY: Final = (
 
 
 def render(openapi: Mapping[str, Any]) -> str:
-    """The whole page; `openapi` is an OpenAPI 3.1 document without references."""
+    """The whole page; `openapi` is an OpenAPI 3.1 document whose only references are those of response bodies."""
     title = escape(str(openapi["info"]["title"]))
-    parts = [part for path, methods in openapi["paths"].items() for part in _render_operations(path, methods)]
+    models = openapi["components"]["schemas"]
+    parts = [part for path, methods in openapi["paths"].items() for part in _render_operations(path, methods, models)]
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     body = f'<h1>{title}</h1><p>For programs: <a href="openapi.json">openapi.json</a></p>{"".join(parts)}'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
 
 
-def _render_operations(path: str, methods: Mapping[str, Any]) -> Iterator[str]:
+def _render_operations(path: str, methods: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
     for method, operation in methods.items():
         yield f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
         headers = [(each["name"], _describe_type(each["schema"]), "") for each in operation.get("parameters", ())]
@@ -40,7 +41,10 @@ def _render_operations(path: str, methods: Mapping[str, Any]) -> Iterator[str]:
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
         yield _render_table(("Field", "Type", ""), _field_rows(body))
         answers = operation["responses"].items()
-        rows = [(status, answer["description"], " or ".join(_body_shapes(answer))) for status, answer in answers]
+        rows = [
+            (status, answer["description"], " or ".join(_list_body_shapes(answer, models)))
+            for status, answer in answers
+        ]
         yield _render_table(("Status", "When", "JSON body"), rows)
 
 
@@ -62,16 +66,15 @@ def _field_note(schema: Mapping[str, Any], *, is_required: bool) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _body_shapes(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Each shape that the answer may have, by the names of its fields."""
+def _list_body_shapes(answer: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
+    """Each shape that the body may have, by the names of its fields."""
     schema = answer["content"]["application/json"]["schema"]
     for shape in schema.get("oneOf") or schema.get("anyOf") or [schema]:
-        fixed = {
-            name: json.dumps(field_schema["const"])
-            for name, field_schema in shape["properties"].items()
-            if "const" in field_schema
-        }
-        yield "{" + ", ".join(f"{name}: {fixed[name]}" if name in fixed else name for name in shape["properties"]) + "}"
+        properties = models[shape["$ref"].rpartition("/")[2]]["properties"]
+        names = (
+            f"{name}: {json.dumps(each['const'])}" if "const" in each else name for name, each in properties.items()
+        )
+        yield "{" + ", ".join(names) + "}"
 
 
 def _describe_type(schema: Mapping[str, Any]) -> str:
@@ -82,7 +85,7 @@ def _describe_type(schema: Mapping[str, Any]) -> str:
         return ", ".join(str(each) for each in schema["enum"])
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {_format_bound(schema[name])}" for name, sign in limits.items() if name in schema]
-    kind = "number as text" if schema in NUMERAL_SCHEMAS else schema["type"]
+    kind = "number as text" if schema in (DECIMAL_TEXT, WHOLE_TEXT) else schema["type"]
     return " ".join([str(schema.get("format", kind)), *bounds])
 
 

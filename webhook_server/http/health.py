@@ -2,18 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
 from engine.platform.errors import SparkyError
 from engine.store.store import Store
 from webhook_server.clock import Clock
-from webhook_server.http.responses import WebhookResponse, to_json
+from webhook_server.http.read_models import (
+    EngineHealthBody,
+    EngineStatus,
+    EngineUnknownBody,
+    LeaseStatusBody,
+    ServerHealthBody,
+    SignalQueueBody,
+)
+from webhook_server.http.responses import WebhookResponse, respond
 from webhook_server.metrics import Metrics
 
 MAX_COUNT_AGE_S: Final = 300.0  # positions are counted in every round of marking, on the server that executes
-_UNKNOWN_FIELDS: Final = {"activeStrategies": None, "lastCycle": None, "metrics": {"signalsPending": None}}
+_CONNECTED: Final = "connected"
 
 
 class Health:
@@ -26,24 +34,27 @@ class Health:
 
     def server_health(self) -> WebhookResponse:
         """200 while the database answers a query and can be written, else 503."""
-        uptime_s = round(self._clock.monotonic() - self._started, 3)
-        body: dict[str, Any] = {
-            "status": "ok",
-            "uptime": uptime_s,
-            "uptimeFormatted": str(timedelta(seconds=int(uptime_s))),
-            "apiStatus": "connected",
-            "openPositions": self._count_open_positions(),
-            "timestamp": self._clock.now().isoformat(),
-        }
+        open_positions = self._count_open_positions()
         try:
             is_read_only = self._store.get_database_health().read_only
         except SparkyError:
-            return WebhookResponse(
-                503, body | {"status": "unhealthy", "apiStatus": "database unavailable", "openPositions": None}
-            )
+            return self._build_server_health("database unavailable", None)
         if is_read_only:
-            return WebhookResponse(503, body | {"status": "unhealthy", "apiStatus": "database is read-only"})
-        return WebhookResponse(200, body)
+            return self._build_server_health("database is read-only", open_positions)
+        return self._build_server_health(_CONNECTED, open_positions)
+
+    def _build_server_health(self, database_status: str, open_positions: int | None) -> WebhookResponse:
+        uptime_s = round(self._clock.monotonic() - self._started, 3)
+        is_healthy = database_status == _CONNECTED
+        body = ServerHealthBody(
+            status="ok" if is_healthy else "unhealthy",
+            uptime=uptime_s,
+            uptimeFormatted=str(timedelta(seconds=int(uptime_s))),
+            apiStatus=database_status,
+            openPositions=open_positions,
+            timestamp=self._clock.now(),
+        )
+        return respond(200 if is_healthy else 503, body)
 
     def _count_open_positions(self) -> int | None:
         """As of the last round of marking; None when this server has counted none lately."""
@@ -57,8 +68,8 @@ class Health:
     def lease_status(self) -> WebhookResponse:
         """200 on the server that executes, as of its last look at the lease."""
         is_active = self._is_active()
-        body = {"status": "executing" if is_active else "standing by", "timestamp": self._clock.now().isoformat()}
-        return WebhookResponse(200 if is_active else 503, body)
+        body = LeaseStatusBody(status="executing" if is_active else "standing by", timestamp=self._clock.now())
+        return respond(200 if is_active else 503, body)
 
     def engine_health(self) -> WebhookResponse:
         """503 when strategies run and none has decided for three of the slowest cadences, or that is not known."""
@@ -75,23 +86,29 @@ class Health:
         last_at = at if isinstance(at, datetime) else None  # text is a moment that Python lacks
         cadences_s = [row.cadence_seconds for row in running]
         status = "unknown" if cadences_s and isinstance(at, str) else engine_status(now, last_at, cadences_s)
-        body = {
-            "status": status,
-            "activeStrategies": len(running),
-            "lastCycle": None if last_at is None else last_at.isoformat(),
-            "metrics": {"signalsPending": pending},
-            "timestamp": now.isoformat(),
-        }
-        return WebhookResponse(503 if status in ("stalled", "unknown") else 200, to_json(body))
+        body = EngineHealthBody(
+            status=status,
+            activeStrategies=len(running),
+            lastCycle=last_at,
+            metrics=SignalQueueBody(signalsPending=pending),
+            timestamp=now,
+        )
+        return respond(503 if status in ("stalled", "unknown") else 200, body)
 
 
 def _build_unknown(reason: str, now: datetime) -> WebhookResponse:
-    return WebhookResponse(
-        503, {"status": "unhealthy", "error": reason, **_UNKNOWN_FIELDS, "timestamp": now.isoformat()}
+    body = EngineUnknownBody(
+        status="unhealthy",
+        error=reason,
+        activeStrategies=None,
+        lastCycle=None,
+        metrics=SignalQueueBody(signalsPending=None),
+        timestamp=now,
     )
+    return respond(503, body)
 
 
-def engine_status(now: datetime, last_at: datetime | None, cadences_s: Sequence[float]) -> str:
+def engine_status(now: datetime, last_at: datetime | None, cadences_s: Sequence[float]) -> EngineStatus:
     """idle (nothing runs), waiting (no decision ever), ok, or stalled."""
     if not cadences_s:
         return "idle"

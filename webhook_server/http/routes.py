@@ -20,6 +20,7 @@ from webhook_server.http import openapi
 from webhook_server.http import responses as answers
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
+from webhook_server.http.read_models import LivenessBody, PositionBody, PositionsBody
 from webhook_server.http.refusal_log import RefusalDetails
 from webhook_server.http.responses import WebhookResponse
 from webhook_server.intake import auth
@@ -154,7 +155,7 @@ def _add_signal_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.post(
         "/webhook/ai-signal",
         responses=openapi.SIGNAL_RESPONSES,
-        openapi_extra=openapi.signal_request(AiSignal),
+        openapi_extra=openapi.build_signal_request(AiSignal),
         tags=["signals"],
     )
     async def ai_signal(request: Request) -> Response:
@@ -164,7 +165,7 @@ def _add_signal_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.post(
         "/webhook",
         responses=openapi.SIGNAL_RESPONSES,
-        openapi_extra=openapi.signal_request(WebhookSignal),
+        openapi_extra=openapi.build_signal_request(WebhookSignal),
         tags=["signals"],
     )
     async def webhook(request: Request) -> Response:
@@ -181,7 +182,7 @@ def _add_read_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.get(LIVE_PATH, responses=openapi.LIVENESS, tags=["health"])
     async def process_health() -> Response:
         """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
-        return AsciiJson({"status": "ok"})
+        return to_response(answers.respond(200, LivenessBody(status="ok")))
 
     @routes.get("/health/executing", responses=openapi.LEASE_STATUS, tags=["health"])
     async def lease_health() -> Response:
@@ -196,7 +197,7 @@ def _add_read_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
         return await handlers.run_in_thread(handlers.health.engine_health)
 
     @routes.get(
-        "/positions", responses=openapi.POSITIONS, openapi_extra=openapi.secret_header_request(), tags=["people"]
+        "/positions", responses=openapi.POSITIONS, openapi_extra=openapi.build_secret_header_request(), tags=["people"]
     )
     async def positions(request: Request) -> Response:
         """Open positions of the user whose secret is in the X-Webhook-Secret header."""
@@ -218,8 +219,8 @@ def list_positions(store: Store, secret: str | None) -> WebhookResponse:
         return answers.authentication_failure(str(error), answers.READ_AUTHENTICATION_HINT)
     except UpstreamUnavailable as error:
         return answers.upstream_unavailable(error)
-    rows = [position.model_dump(exclude={"user_id"}) for position in found]
-    return WebhookResponse(200, {"success": True, "count": len(rows), "positions": answers.to_json(rows)})
+    positions = tuple(PositionBody.model_validate(position) for position in found)
+    return answers.respond(200, PositionsBody(success=True, count=len(positions), positions=positions))
 
 
 def to_response(answer: WebhookResponse) -> Response:

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from engine.platform.settings.settings import names_loopback
 from webhook_server.http.ascii_json import AsciiJson
+from webhook_server.http.response_models import ErrorBody
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -62,10 +63,10 @@ class SecurityHeadersMiddleware:
 
 
 async def _send_misdirected(scope: Scope, receive: Receive, send: Send) -> None:
-    body = {"success": False, "error": "This is not the host you asked for"}
-    await AsciiJson(body, status_code=421)(scope, receive, send)
+    body = ErrorBody(success=False, error="This is not the host you asked for")
+    await AsciiJson(body.to_json(), status_code=421)(scope, receive, send)
 
 
 async def _send_unauthorized(scope: Scope, receive: Receive, send: Send) -> None:
-    body = {"success": False, "error": "Send SPARKY_ADMIN_TOKEN as a bearer token"}
-    await AsciiJson(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
+    body = ErrorBody(success=False, error="Send SPARKY_ADMIN_TOKEN as a bearer token")
+    await AsciiJson(body.to_json(), status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)

@@ -11,9 +11,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from engine.platform.errors import SparkyError
-from webhook_server.intake import field_reasons, signature_headers
+from webhook_server.intake import field_reasons
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.request_body import Envelope
+from webhook_server.intake.request_body import SIGNATURE_HEADERS, Envelope
 
 MISSING_PROOF: Final = "No webhook secret was sent"
 CACHE_TTL_S: Final = 1.0
@@ -110,7 +110,7 @@ def _verify_signature(envelope: Envelope, claimed: UUID | None, store: SecretSto
     if claimed is None:
         raise FieldError("user_id", "a signed body must say whose secret signed it")
     secrets = store.list_webhook_secrets(claimed) or (_DUMMY_SECRET,)
-    headers = {name: envelope.headers.get(name, "") for name in signature_headers.HEADER_NAMES}
+    headers = {name: envelope.headers.get(name, "") for name in SIGNATURE_HEADERS}
     matches = [_is_signed_with(secret, envelope.raw, headers) for secret in secrets]  # all are always tried
     if not any(matches):
         raise Unauthenticated("Invalid webhook signature")

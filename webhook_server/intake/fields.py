@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from engine.domain import decimals, symbol_names
 from engine.domain.signal import SignalAction
@@ -124,17 +134,57 @@ def _normalize(value: object) -> object:
     return Decimal(str(number)) if isinstance(number, int | float | Decimal) else str(value).strip().casefold()
 
 
-_NUMBER: Any = BeforeValidator(_parse_number)
-Usd = Annotated[Decimal, _NUMBER, Field(ge=0, le=MAX_USD)]
-Price = Annotated[Decimal, _NUMBER, Field(ge=decimals.MIN_STEP, le=MAX_USD)]
-Percent = Annotated[Decimal, _NUMBER, Field(ge=MIN_SIZE, lt=100)]
-TakeProfitPercent = Annotated[Decimal, _NUMBER, Field(ge=MIN_SIZE, le=1000)]
-PositionPercent = Annotated[Decimal, _NUMBER, Field(gt=0, le=100)]
-Confidence = Annotated[float, _NUMBER, Field(ge=0, le=1)]
-Leverage = Annotated[int, BeforeValidator(_parse_whole_number), Field(ge=1, le=125)]
-Timestamp = Annotated[datetime, BeforeValidator(_parse_timestamp), AfterValidator(_to_utc)]
-Action = Annotated[SignalAction, BeforeValidator(_parse_action)]
-Symbol = Annotated[str, BeforeValidator(_parse_symbol), StringConstraints(pattern=symbol_names.PATTERN)]
-Exchange = Annotated[str, BeforeValidator(_to_lower), StringConstraints(pattern=r"^[a-z0-9]{2,30}$")]
+class AlsoAsText:
+    """Says in JSON Schema that a number may be sent as text: pydantic knows neither the form of that text nor that the
+    validator before it reads one."""
+
+    def __init__(self, text_schema: JsonSchemaValue) -> None:
+        self._text_schema = text_schema
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        number = schema["anyOf"][0] if "anyOf" in schema else schema  # of a Decimal pydantic says number or any text
+        return {"anyOf": [number, self._text_schema]}
+
+
+# Bounds stand before the validator that reads text: after it, pydantic would not put them into the JSON Schema.
+DECIMAL_TEXT: Final = {"type": "string", "pattern": r"^ *[0-9]{1,15}(\.[0-9]{1,15})? *$"}
+WHOLE_TEXT: Final = {"type": "string", "pattern": "^ *[0-9]{1,30} *$"}
+_DECIMAL: Any = BeforeValidator(_parse_number)
+_AS_TEXT: Any = AlsoAsText(DECIMAL_TEXT)
+Usd = Annotated[Decimal, Field(ge=0, le=MAX_USD), _DECIMAL, _AS_TEXT]
+Price = Annotated[Decimal, Field(ge=decimals.MIN_STEP, le=MAX_USD), _DECIMAL, _AS_TEXT]
+Percent = Annotated[Decimal, Field(ge=MIN_SIZE, lt=100), _DECIMAL, _AS_TEXT]
+TakeProfitPercent = Annotated[Decimal, Field(ge=MIN_SIZE, le=1000), _DECIMAL, _AS_TEXT]
+PositionPercent = Annotated[Decimal, Field(gt=0, le=100), _DECIMAL, _AS_TEXT]
+Confidence = Annotated[float, Field(ge=0, le=1), _DECIMAL, _AS_TEXT]
+Leverage = Annotated[int, Field(ge=1, le=125), BeforeValidator(_parse_whole_number), AlsoAsText(WHOLE_TEXT)]
+Timestamp = Annotated[
+    datetime, BeforeValidator(_parse_timestamp, json_schema_input_type=datetime | float), AfterValidator(_to_utc)
+]
+Action = Annotated[
+    SignalAction,
+    BeforeValidator(_parse_action),
+    WithJsonSchema({"type": "string", "enum": list(actions.ACTION_WORDS), "description": "In any case"}),
+]
+Symbol = Annotated[
+    str,
+    BeforeValidator(_parse_symbol),
+    StringConstraints(pattern=symbol_names.PATTERN),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^ *[A-Za-z0-9_.:/\u0620-\uffdc-]{2,50} *$",
+            "examples": ["BTCUSDT", "BINANCE:BTCUSDT.P", "BTC/USDT:USDT"],
+            "description": f"A linear perpetual; {symbols.ACCEPTED_FORMS}",
+        }
+    ),
+]
+Exchange = Annotated[
+    str,
+    BeforeValidator(_to_lower),
+    StringConstraints(pattern=r"^[a-z0-9]{2,30}$"),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9]{2,30}$", "examples": ["aster"]}),
+]
 UPPER = BeforeValidator(_to_upper)
 LOWER = BeforeValidator(_to_lower)

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -13,10 +13,10 @@ from engine.platform.errors import SparkyError
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.json_body import parse_object
 from webhook_server.intake.numerals import UnusableNumber
-from webhook_server.intake.signature_headers import with_standard_names
 
 BODY_LIMIT_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+SIGNATURE_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")  # of Standard Webhooks
 
 
 class BodyTooLarge(SparkyError):
@@ -76,7 +76,22 @@ def parse_envelope(raw: bytes, headers: Mapping[str, str]) -> Envelope:
         raise FieldError("secret", secret.reason)
     if secret is not None and not isinstance(secret, str):
         raise FieldError("secret", "must be text")
-    return Envelope(raw, body, SecretStr(secret) if secret else None, with_standard_names(headers))
+    return Envelope(raw, body, SecretStr(secret) if secret else None, _with_standard_names(headers))
+
+
+def _with_standard_names(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """`headers` (lower-case names) with Svix's own names (`svix-id` …) taken as the standard ones.
+
+    Raises FieldError when the two names of one header have two values.
+    """
+    found = dict(headers)
+    for name in SIGNATURE_HEADERS:
+        other = name.replace("webhook-", "svix-")
+        if other not in found:
+            continue
+        if found.setdefault(name, found[other]) != found[other]:
+            raise FieldError(other, f"differs from {name}, which means the same")
+    return found
 
 
 def _is_too_large(content_length: str) -> bool:

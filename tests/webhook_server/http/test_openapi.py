@@ -24,7 +24,7 @@ from schemathesis.specs.openapi import checks as openapi
 
 from tests.webhook_server.conftest import Sender, Site
 from webhook_server.http.routes import RouteHandlers, build_router
-from webhook_server.intake import signature_headers
+from webhook_server.intake.request_body import SIGNATURE_HEADERS
 from webhook_server.intake.schemas import REQUEST_ID
 
 CASES: Final = int(os.environ.get("API_FUZZ_CASES", "100"))
@@ -89,7 +89,7 @@ class Traffic:
             given: dict[str, Any] = case.body if isinstance(case.body, dict) else {}
             body, auth = self._proven(given, mark // 6, mark % 6 if isinstance(case.body, dict) else 5)
             case.body = body if isinstance(case.body, dict) else json.dumps(body)  # as charting services send it
-            for name in signature_headers.HEADER_NAMES:
+            for name in SIGNATURE_HEADERS:
                 case.headers.pop(name, None)
         if case.path == "/positions" and mark % 2:
             case.headers["X-Webhook-Secret"] = self._site.sender.secret.get_secret_value()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from webhook_server.http.refusal_log import REDACTED, RefusalDetails, redact_path, redact_unknown_words
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import parse_envelope
-from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
+from webhook_server.intake.schemas import AiSignal, WebhookSignal
+from webhook_server.intake.signal_parser import parse_signal
 
 
 @pytest.mark.parametrize(

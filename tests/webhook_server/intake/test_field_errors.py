@@ -8,7 +8,8 @@ import requests
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import parse_envelope
-from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
+from webhook_server.intake.schemas import AiSignal, WebhookSignal
+from webhook_server.intake.signal_parser import parse_signal
 
 
 def test_an_empty_signal_is_told_all_that_it_lacks() -> None:

@@ -15,7 +15,8 @@ import requests
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import BodyTooLarge, parse_envelope, read_body
-from webhook_server.intake.schemas import WebhookSignal, parse_signal
+from webhook_server.intake.schemas import WebhookSignal
+from webhook_server.intake.signal_parser import parse_signal
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 BEYOND_BOUNDS = ("1e999999999", "-1e999999999", "1e-999999999", "0e999999999", "1E400", "1e-400", "9" * 4_000, "1" * 60)
@@ -23,7 +24,8 @@ READ_ONE = """
 import sys
 from webhook_server.intake.request_body import parse_envelope
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import WebhookSignal, parse_signal
+from webhook_server.intake.schemas import WebhookSignal
+from webhook_server.intake.signal_parser import parse_signal
 try:
     envelope = parse_envelope(sys.stdin.buffer.read(), {})
     envelope.fingerprint

@@ -16,7 +16,8 @@ from webhook_server.http.health import Health
 from webhook_server.http.routes import LIVE_PATH, RouteHandlers, build_router
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import BODY_LIMIT_BYTES, BodyTimeout, BodyTooLarge, parse_envelope, read_body
-from webhook_server.intake.schemas import WebhookSignal, parse_signal
+from webhook_server.intake.schemas import WebhookSignal
+from webhook_server.intake.signal_parser import parse_signal
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from engine.domain.signal import SignalAction
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import AiSignal, WebhookSignal, load_stored_signal, parse_signal, unknown_fields
+from webhook_server.intake.schemas import AiSignal, WebhookSignal, load_stored_signal
+from webhook_server.intake.signal_parser import list_unknown_names, parse_signal
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 
@@ -21,7 +22,7 @@ def test_the_route_says_what_is_an_ai_signal_and_no_sender_can() -> None:
         assert signal.is_ai_signal
         kept = signal.model_dump(mode="json", exclude_none=True)
         assert load_stored_signal(kept, may_have_traded=False).is_ai_signal
-    assert unknown_fields({"is_ai_signal": True}) == ["'is_ai_signal'"]
+    assert list_unknown_names({"is_ai_signal": True}) == ["'is_ai_signal'"]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_close_needs_no_size() -> None:
 def test_unknown_fields_are_ignored_and_listed_by_name() -> None:
     body = ENTRY | {"comment": "x", "orderType": "MARKET", "zeta": 1}
     assert parse_signal(body, WebhookSignal).symbol == "BTCUSDT"
-    assert unknown_fields(body) == ["'comment'", "'zeta'"]
+    assert list_unknown_names(body) == ["'comment'", "'zeta'"]
 
 
 def test_an_order_survives_its_stored_form() -> None:
