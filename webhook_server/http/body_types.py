@@ -11,12 +11,12 @@ from pydantic.json_schema import SkipJsonSchema
 from engine.platform.values import Frozen
 
 T = TypeVar("T")
-MAX_EXACT_INTEGER: Final = 10**15  # below, JavaScript and other readers of doubles keep every digit
+MAX_INTEGER: Final = 10**15  # below it, readers that parse every number as a double keep all digits
 
 
 def to_number(value: Decimal) -> int | float:
     """`value` as a JSON number: an integer where it is whole, else the nearest double."""
-    return int(value) if value == value.to_integral_value() and abs(value) < MAX_EXACT_INTEGER else float(value)
+    return int(value) if value == value.to_integral_value() and abs(value) < MAX_INTEGER else float(value)
 
 
 def _to_figure(value: object) -> object:
@@ -26,30 +26,30 @@ def _to_figure(value: object) -> object:
 
 
 def _drop_default(schema: JsonDict) -> None:
-    """A key that is absent is not null."""
-    schema.pop("default", None)
+    schema.pop("default", None)  # null, which would say that the key can be there with null
 
 
+# A key that a body may lack and that is never null. `exclude_if` and not `exclude_unset`, so that renderers pass None.
 OrAbsent = Annotated[
     T | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None, json_schema_extra=_drop_default)
 ]
-# A Decimal stays one until it is sent: pydantic would write it as text, and senders read numbers.
+# pydantic would write a Decimal as text; senders and charting services read numbers.
 Number = Annotated[Decimal, PlainSerializer(to_number), WithJsonSchema({"type": "number"})]
-# isoformat, since pydantic would write Z for +00:00.
+# pydantic would write Z where isoformat, and every response so far, has +00:00.
 Timestamp = Annotated[
     datetime, PlainSerializer(lambda at: at.isoformat()), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
-# The figures of a limit are in the unit of its message: USD, a count, a word such as "on", a moment.
+# A figure of a limit: USD, percent, a count, a word such as "on", or a moment; the limit's message names the unit.
 Figure = Annotated[Any, PlainSerializer(_to_figure), WithJsonSchema({"type": ["number", "string", "boolean", "null"]})]
 Count = Annotated[int, Field(ge=0)]
-OrderId = str | SkipJsonSchema[None]  # of an order that was filled; only dust ends without one
+OrderId = str | SkipJsonSchema[None]  # of a filled entry, which has one; None keeps a booking from failing here
 
 
 class Body(Frozen):
-    """Base of all bodies: closed, so that no renderer sends a key that OpenAPI does not have."""
+    """Base of all bodies. It is closed, so that a renderer cannot send a key that OpenAPI does not describe."""
 
     model_config = ConfigDict(use_enum_values=True)
 
     def to_json(self) -> dict[str, Any]:
-        """What `json.dumps` turns into the bytes of the body."""
+        """The body as plain values, for `json.dumps` and for the database; keys in the order of the class."""
         return self.model_dump()

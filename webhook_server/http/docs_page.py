@@ -1,6 +1,7 @@
-"""The page at /docs: the OpenAPI document as plain HTML, since a server that handles money serves nobody's scripts.
+"""The page at /docs: the OpenAPI document as static HTML.
 
-Nothing is fetched and nothing runs: it reads the same on a host without a network, and its policy allows it no more.
+FastAPI's own page loads scripts from a CDN. A server that handles money serves no third party's scripts, and its host
+may have no network: this page has one inline style, and its Content-Security-Policy allows nothing else.
 """
 
 import base64
@@ -24,7 +25,7 @@ CONTENT_SECURITY_POLICY: Final = (
 
 
 def render(openapi: Mapping[str, Any]) -> str:
-    """The whole page; `openapi` is an OpenAPI 3.1 document whose only references are those of response bodies."""
+    """The whole page. `openapi` is an OpenAPI 3.1 document that has references for response bodies only."""
     title = escape(str(openapi["info"]["title"]))
     models = openapi["components"]["schemas"]
     parts = [part for path, methods in openapi["paths"].items() for part in _render_operations(path, methods, models)]
@@ -40,10 +41,10 @@ def _render_operations(path: str, methods: Mapping[str, Any], models: Mapping[st
         yield _render_table(("Header", "Type", ""), headers)
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
         yield _render_table(("Field", "Type", ""), _field_rows(body))
-        answers = operation["responses"].items()
+        responses = operation["responses"].items()
         rows = [
-            (status, answer["description"], " or ".join(_list_body_shapes(answer, models)))
-            for status, answer in answers
+            (status, response["description"], " or ".join(_list_body_shapes(response, models)))
+            for status, response in responses
         ]
         yield _render_table(("Status", "When", "JSON body"), rows)
 
@@ -66,9 +67,9 @@ def _field_note(schema: Mapping[str, Any], *, is_required: bool) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _list_body_shapes(answer: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
+def _list_body_shapes(response: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
     """Each shape that the body may have, by the names of its fields."""
-    schema = answer["content"]["application/json"]["schema"]
+    schema = response["content"]["application/json"]["schema"]
     for shape in schema.get("oneOf") or schema.get("anyOf") or [schema]:
         properties = models[shape["$ref"].rpartition("/")[2]]["properties"]
         names = (
@@ -78,7 +79,7 @@ def _list_body_shapes(answer: Mapping[str, Any], models: Mapping[str, Any]) -> I
 
 
 def _describe_type(schema: Mapping[str, Any]) -> str:
-    """A schema in a few words; that a field may be null goes without saying."""
+    """A schema in a few words, without null: every field may be null or left out unless it is required."""
     if "anyOf" in schema:
         return " or ".join(_describe_type(each) for each in schema["anyOf"] if each != {"type": "null"})
     if "enum" in schema:
@@ -90,7 +91,7 @@ def _describe_type(schema: Mapping[str, Any]) -> str:
 
 
 def _format_bound(bound: float) -> str:
-    """Without an exponent and without zeros at its end."""
+    """Decimal digits, without an exponent and trailing zeros."""
     return f"{bound:.8f}".rstrip("0").rstrip(".")
 
 

@@ -40,7 +40,7 @@ def build_opened(result: Opened) -> bodies.OpenedBody:
 
 
 def build_closed(result: Closed) -> bodies.UnbookedClosedBody | bodies.ClosedBody:
-    """Without `pnl` where that is not known yet: the store adds it when it books the exit."""
+    """Without `pnl` for an exit that is not booked yet: the database adds it in the transaction that books it."""
     fill = result.fill
     fields: dict[str, Any] = {
         "success": True,
@@ -108,7 +108,7 @@ def _request_fields(stamp: Stamp) -> dict[str, Any]:
 
 
 def _closing_fields(result: Skipped | Rejected | Undone | Unprotected) -> dict[str, Any]:
-    """The keys at the end of a body: the exit before the entry, the request, and the book."""
+    """The last keys of a body: the exit that came before the entry, the request's id and duration, and the book."""
     closed = _build_closed_leg(result.closed)
     return {"closed": closed, **_request_fields(result.stamp), "paper": result.is_paper}
 

@@ -1,4 +1,7 @@
-"""What the server says about itself and about the engine; every answer can be a bad one."""
+"""Health of the server and of the engine, for load balancers, supervisors and alerts.
+
+Each check can fail: 503 where a sender would get no execution, or the engine makes no decisions.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -25,6 +28,8 @@ _CONNECTED: Final = "connected"
 
 
 class Health:
+    """The checks. `is_active` says whether this server holds the lease to execute."""
+
     def __init__(self, store: Store, clock: Clock, metrics: Metrics, is_active: Callable[[], bool]) -> None:
         self._store = store
         self._is_active = is_active
@@ -32,7 +37,7 @@ class Health:
         self._metrics = metrics
         self._started = clock.monotonic()
 
-    def server_health(self) -> WebhookResponse:
+    def check_server(self) -> WebhookResponse:
         """200 while the database answers a query and can be written, else 503."""
         open_positions = self._count_open_positions()
         try:
@@ -57,7 +62,10 @@ class Health:
         return respond(200 if is_healthy else 503, body)
 
     def _count_open_positions(self) -> int | None:
-        """As of the last round of marking; None when this server has counted none lately."""
+        """As of the last round of marking; None when this server has run none for MAX_COUNT_AGE_S.
+
+        From the metrics and not from the database: health is polled, and counting would cost a query each time.
+        """
         sample = self._metrics.registry.get_sample_value
         counted_at = sample("sparky_webhook_last_mark_timestamp_seconds") or 0.0
         held = sample("sparky_webhook_open_positions")
@@ -65,13 +73,13 @@ class Health:
             return None
         return int(held)
 
-    def lease_status(self) -> WebhookResponse:
-        """200 on the server that executes, as of its last look at the lease."""
+    def check_lease(self) -> WebhookResponse:
+        """200 on the server that executes, as of its last renewal of the lease; makes no query."""
         is_active = self._is_active()
         body = LeaseStatusBody(status="executing" if is_active else "standing by", timestamp=self._clock.now())
         return respond(200 if is_active else 503, body)
 
-    def engine_health(self) -> WebhookResponse:
+    def check_engine(self) -> WebhookResponse:
         """503 when strategies run and none has decided for three of the slowest cadences, or that is not known."""
         now = self._clock.now()
         try:
@@ -83,9 +91,9 @@ class Health:
         except ValidationError:
             return _build_unknown("a row cannot be read", now)
         at = last[0].created_at if last else None
-        last_at = at if isinstance(at, datetime) else None  # text is a moment that Python lacks
+        last_at = at if isinstance(at, datetime) else None  # the store leaves moments beyond Python's years as text
         cadences_s = [row.cadence_seconds for row in running]
-        status = "unknown" if cadences_s and isinstance(at, str) else engine_status(now, last_at, cadences_s)
+        status = "unknown" if cadences_s and isinstance(at, str) else classify_engine(now, last_at, cadences_s)
         body = EngineHealthBody(
             status=status,
             activeStrategies=len(running),
@@ -108,8 +116,8 @@ def _build_unknown(reason: str, now: datetime) -> WebhookResponse:
     return respond(503, body)
 
 
-def engine_status(now: datetime, last_at: datetime | None, cadences_s: Sequence[float]) -> EngineStatus:
-    """idle (nothing runs), waiting (no decision ever), ok, or stalled."""
+def classify_engine(now: datetime, last_at: datetime | None, cadences_s: Sequence[float]) -> EngineStatus:
+    """idle: nothing runs; waiting: no decision yet; stalled: none for three of the slowest cadences and 60 s."""
     if not cadences_s:
         return "idle"
     if last_at is None:

@@ -1,4 +1,7 @@
-"""The bodies of responses to reads: positions and health. The order of keys is that of the wire."""
+"""The bodies of responses to reads, positions and health. Each class lists its keys in the order they are sent in.
+
+Docstrings here are descriptions in the OpenAPI document.
+"""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -12,9 +15,9 @@ Id = Annotated[UUID, PlainSerializer(str), WithJsonSchema({"type": "string", "fo
 
 
 class PositionBody(Body):
-    """An open position as the books have it, without its owner; `model_validate` takes a `Position`."""
+    """An open position as the books have it."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True)  # of a Position, whose owner and internal fields are left out
 
     id: Id
     strategy_id: Id | None

@@ -1,6 +1,6 @@
-"""The bodies of responses to signals: each class lists the keys in the order of the wire, and OpenAPI shows the same.
+"""The bodies of responses to signals. Each class lists its keys in the order in which they are sent.
 
-A key typed `OrAbsent` is left out where it is None; every other key is always there.
+Docstrings here are descriptions in the OpenAPI document: they are written for senders.
 """
 
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ class ErrorBody(Body):
 
 
 class HintedErrorBody(ErrorBody):
-    """`hint` says what the sender can do about it."""
+    """`hint` says what to do about the error."""
 
     hint: str
 
@@ -80,7 +80,7 @@ class ClosedLegBody(Body):
     fill_price: Number
     quantity: Number
     fee_usd: Number
-    pnl: PnlBody | SkipJsonSchema[None]  # None only of a fill that changed no position, which no reversal has
+    pnl: PnlBody | SkipJsonSchema[None]  # None where a fill was booked without P&L; an exit's never is
 
 
 class WholePositionBody(Body):
@@ -147,7 +147,7 @@ class EntryRefusedBody(Body):
 
 
 class UnbookedClosedBody(Body):
-    """An exit whose P&L is not known yet: the store adds `pnl` when it books the exit."""
+    """An exit as it is handed to the database, which adds `pnl` when it books the exit."""
 
     success: Literal[True]
     action: Literal["closed"]

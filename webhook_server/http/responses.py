@@ -1,4 +1,4 @@
-"""Every answer that a sender can get: turns a result of the server into status, headers and body."""
+"""Renders every response of the server: a result value becomes status, headers and body."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -46,7 +46,9 @@ ROUTING_HINTS: Final = {  # by status, for the sender and for the log
     404: "there is nothing at this path; signals go to /webhook or /webhook/ai-signal by POST",
     405: "this path has another method; signals go to /webhook or /webhook/ai-signal by POST",
 }
-REPLAY_HEADERS: Final = {"Idempotent-Replayed": "true"}  # Stripe's header for an answer that is given again
+REPLAY_HEADERS: Final = {
+    "Idempotent-Replayed": "true"
+}  # the name that Stripe gave to the header of a repeated response
 _LOG_FIELDS: Final = {
     "done": "action",
     "side": "side",
@@ -61,7 +63,10 @@ _LOG_FIELDS: Final = {
 
 @dataclass(frozen=True)
 class WebhookResponse:
-    """An HTTP answer: `body` is JSON with money as numbers, `headers` are extra ones such as Retry-After (seconds)."""
+    """Status, body and extra headers, such as Retry-After (seconds).
+
+    `body` is JSON, as a model rendered it or as the database stored it.
+    """
 
     status: int
     body: Mapping[str, Any]
@@ -69,12 +74,12 @@ class WebhookResponse:
 
 
 def respond(status: int, body: Body, headers: Mapping[str, str] | None = None) -> WebhookResponse:
-    """A response with `body`."""
+    """A response with the JSON of `body`."""
     return WebhookResponse(status, body.to_json(), headers or {})
 
 
 def render(result: Result) -> WebhookResponse:
-    """The answer to a signal that ended as `result`."""
+    """The response to a signal that ended as `result`."""
     kind = type(result)
     if kind in _BODY_BUILDERS:
         return respond(200, _BODY_BUILDERS[kind](result))
@@ -82,17 +87,17 @@ def render(result: Result) -> WebhookResponse:
 
 
 def encode_for_store(result: Result) -> StoredAnswer:
-    """The answer without its headers, as a repetition of the signal will get it."""
-    answer = render(result)
-    return StoredAnswer(answer.status, dict(answer.body))
+    """The response without its headers, as the database keeps it for repetitions of the signal."""
+    response = render(result)
+    return StoredAnswer(response.status, dict(response.body))
 
 
-def authentication_failure(error: str, hint: str = AUTHENTICATION_HINT) -> WebhookResponse:
+def render_authentication_failure(error: str, hint: str = AUTHENTICATION_HINT) -> WebhookResponse:
     """401: `hint` says how a sender proves which user it is."""
     return respond(401, HintedErrorBody(success=False, error=error, hint=hint))
 
 
-def routing_failure(status: int, error: str) -> WebhookResponse:
+def render_routing_failure(status: int, error: str) -> WebhookResponse:
     """404 and 405 in the shape of every other refusal."""
     hint = ROUTING_HINTS.get(status)
     if hint is None:
@@ -100,28 +105,28 @@ def routing_failure(status: int, error: str) -> WebhookResponse:
     return respond(status, HintedErrorBody(success=False, error=error, hint=hint))
 
 
-def body_too_large(limit_bytes: int) -> WebhookResponse:
+def render_body_too_large(limit_bytes: int) -> WebhookResponse:
     return respond(413, ErrorBody(success=False, error=f"The body is larger than {limit_bytes} bytes"))
 
 
-def body_timeout(timeout_s: float) -> WebhookResponse:
+def render_body_timeout(timeout_s: float) -> WebhookResponse:
     return respond(408, ErrorBody(success=False, error=f"The body did not arrive within {timeout_s:g} s"))
 
 
-def too_many_requests(retry_after_s: float) -> WebhookResponse:
-    """429 of our own, without a `limitType`: the same signal may be sent again later."""
+def render_rate_limited(retry_after_s: float) -> WebhookResponse:
+    """429 of the user rate limiter: without a `limitType`, since the same signal may be sent again later."""
     body = TooManyRequestsBody(success=False, error="Too many requests", message="One user sends too many entries")
     return respond(429, body, {"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
-def upstream_unavailable(error: UpstreamUnavailable, exchange: str | None = None) -> WebhookResponse:
+def render_unavailable(error: UpstreamUnavailable, exchange: str | None = None) -> WebhookResponse:
     """503 with Retry-After; see `build_unavailable`."""
     return render(build_unavailable(error, exchange))
 
 
-def log_fields(answer: WebhookResponse) -> dict[str, object]:
-    """What the log shows of an answer: what was done, how much of it, at what price, and what it earned."""
-    body = answer.body
+def to_log_fields(response: WebhookResponse) -> dict[str, object]:
+    """The response's fields for the log: action, quantity, price, fee, P&L, error. None is left out."""
+    body = response.body
     fields = {key: body.get(name) for key, name in _LOG_FIELDS.items()}
     pnl = body.get("pnl")
     fields["pnl_usd"] = pnl.get("usd") if isinstance(pnl, Mapping) else None
@@ -158,7 +163,7 @@ def _render_retryable(result: Retryable) -> WebhookResponse:
 
 
 def _render_failed(result: Failed) -> WebhookResponse:
-    """500: our own fault; says nothing about its inside."""
+    # The body tells no cause: an exception's text may hold a secret or a query. The log has the traceback.
     return respond(500, FailedBody(success=False, error="Internal error", duration=result.duration_ms))
 
 
@@ -170,7 +175,8 @@ def _render_repeated(result: Repeated) -> WebhookResponse:
     return WebhookResponse(result.status, result.body, REPLAY_HEADERS)
 
 
-# Their status is 200: the signal was worked on to its end, and `success` says whether that did what it asked for.
+# Status 200, also of what the venue rejected: the signal is settled, and a sender must not retry it. `success` says
+# whether the signal did what it asked for.
 _BODY_BUILDERS: Final[dict[type[Result], Callable[[Any], Body]]] = {
     Closed: executed_bodies.build_closed,
     Opened: executed_bodies.build_opened,

@@ -1,4 +1,7 @@
-"""Around every answer of the webhook server: headers for browsers that stray here, and a token before its figures."""
+"""Security headers on every response, and access control of /metrics.
+
+The server has no pages for browsers except /docs, but a browser on the same host can be made to request it.
+"""
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -27,10 +30,10 @@ _HEADERS: Final = (
 
 
 class SecurityHeadersMiddleware:
-    """ASGI middleware: `inner` with these headers, and /metrics for bearers of `token` alone if there is one.
+    """ASGI middleware: adds the headers that `inner` did not set. With a `token`, /metrics requires it as a bearer.
 
-    With `only_loopback_names` /metrics is answered to requests that name a loopback host, so that no web page reads it
-    by a name that it made resolve to this host.
+    With `only_loopback_names`, /metrics responds 421 unless the Host header names a loopback address: otherwise a web
+    page could read it through a DNS name of its own that resolves to 127.0.0.1 (DNS rebinding).
     """
 
     def __init__(self, inner: AsgiApp, token: SecretStr | None, *, only_loopback_names: bool) -> None:
@@ -57,6 +60,7 @@ class SecurityHeadersMiddleware:
         host = headers.get(b"host", b"").decode("latin-1")
         if self._only_loopback_names and not names_loopback(host):
             return _send_misdirected
+        # compare_digest: == would take the longer, the more of the token is right.
         if self._authorization is None or hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
             return self._inner
         return _send_unauthorized

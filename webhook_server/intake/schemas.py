@@ -1,4 +1,4 @@
-"""What a sender may write, and the one `WebhookSignal` that all of it becomes: bounded, normalised, nothing guessed."""
+"""The models of a signal: field names and their aliases, types and bounds, and rules across fields."""
 
 import re
 from collections.abc import Mapping
@@ -22,16 +22,14 @@ from engine.domain.signal import SignalAction
 from webhook_server.intake import field_reasons, fields, unknown_fields
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
-SET_BY_ROUTE = frozenset(
-    {"is_ai_signal", "exit_terms"}
-)  # no sender's to write: what was sent under such a name means nothing
+SET_BY_ROUTE = frozenset({"is_ai_signal", "exit_terms"})  # ignored in a sender's body
 WHOLE_PERCENT: Final = Decimal(100)
 _NOTE: Final = "A note, kept with the signal"
 _TRAILING_STOP_NOTE: Final = "Every entry with it is refused: trailing stops are not kept"
 
 
 class ExitTerms(BaseModel):
-    """The price at which the market ended a paper position, and when, in the venue's time; see `liquidation.End`."""
+    """Price and time (ms, the venue's clock) at which the market ended a paper position; see `liquidation.End`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,9 +39,9 @@ class ExitTerms(BaseModel):
 
 
 class WebhookSignal(BaseModel):
-    """A signal as the pipeline works on it; also the shape in which `webhook_requests.payload` keeps it.
+    """A validated signal, as the pipeline executes it and `webhook_requests.payload` stores it.
 
-    Sizes in USD of notional, percents as 0 to 100, moments in UTC. `position_size_usd` is present for every entry.
+    Sizes are USD of notional, percents 0 to 100, moments in UTC. Every entry has a `position_size_usd`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -74,10 +72,10 @@ class WebhookSignal(BaseModel):
     timestamp: fields.Timestamp | None = None
     expires_at: fields.Timestamp | None = None
     signal_id: Annotated[str, StringConstraints(strip_whitespace=True, pattern=REQUEST_ID)] | None = None
-    strategy: Annotated[str, fields.truncated_text(200)] | None = Field(default=None, description=_NOTE)
-    source: Annotated[str, fields.truncated_text(100)] | None = Field(default=None, description=_NOTE)
+    strategy: Annotated[str, fields.truncate_text(200)] | None = Field(default=None, description=_NOTE)
+    source: Annotated[str, fields.truncate_text(100)] | None = Field(default=None, description=_NOTE)
     ai_confidence: fields.Confidence | None = Field(default=None, description=_NOTE)
-    ai_reasoning: Annotated[str, fields.truncated_text(1000)] | None = Field(default=None, description=_NOTE)
+    ai_reasoning: Annotated[str, fields.truncate_text(1000)] | None = Field(default=None, description=_NOTE)
     is_ai_signal: SkipJsonSchema[bool] = False  # kept in the payload, so that a resumed request has it too
     exit_terms: SkipJsonSchema[ExitTerms | None] = None  # of the server's own exits on paper; kept likewise
 
@@ -94,7 +92,8 @@ class WebhookSignal(BaseModel):
         """The side of the position that an entry makes."""
         return Side.LONG if self.action is SignalAction.BUY else Side.SHORT
 
-    # Rules across fields are validators of one field each, so that all that is wrong is reasons at once.
+    # A rule across fields is a validator of one field: a model validator runs only when every field is valid, and the
+    # sender would be told of one fault after the other.
 
     @field_validator("position_size_usd")
     @classmethod
@@ -122,7 +121,7 @@ class WebhookSignal(BaseModel):
     @field_validator("trailing_stop_percent")
     @classmethod
     def _reject_trailing_distance(cls, percent: Any, info: ValidationInfo) -> Any:
-        """Older versions stored it without using it."""
+        # Only from senders: signals that older versions stored may have it.
         if percent is not None and info.context is fields.FROM_SENDER:
             raise ValueError(unknown_fields.TRAILING)
         return percent
@@ -136,16 +135,16 @@ class WebhookSignal(BaseModel):
 
 
 class AiSignal(WebhookSignal):
-    """Body of POST /webhook/ai-signal: who sends is always named, and the entry rules of its strategy bind it."""
+    """The body of POST /webhook/ai-signal: `user_id` is required, and the strategy's entry rules apply."""
 
     user_id: UUID = Field(validation_alias=AliasChoices("user_id", "userId"))
     is_ai_signal: SkipJsonSchema[Literal[True]] = True
 
 
 def load_stored_signal(payload: Mapping[str, Any], *, may_have_traded: bool) -> WebhookSignal:
-    """The order that `webhook_requests` keeps. Raises ValidationError.
+    """The signal in a row's `payload`. Raises ValidationError.
 
-    What an older version accepted and sent is read whatever is asked of senders by now: it has to be booked.
+    With `may_have_traded` today's rules for senders do not apply: what an older version sent to a venue must be booked.
     """
     return WebhookSignal.model_validate(payload, context=fields.WAS_SENT if may_have_traded else None)
 

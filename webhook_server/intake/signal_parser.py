@@ -1,4 +1,8 @@
-"""What a sender wrote, understood as one signal, or refused with the reason of every field that is missing or wrong."""
+"""Parses a sender's JSON object to a signal, or reports every field that is missing or wrong, all at once.
+
+An entry is refused for a fault in any field. An exit is refused only for faults in the fields that an exit uses:
+a position must not stay open because of a wrong take-profit.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -43,18 +47,18 @@ _SPELLINGS: Final = {
 
 
 def parse_signal(body: Mapping[str, Any], schema: type[WebhookSignal]) -> WebhookSignal:
-    """The order in `body` (no secret in it). Raises FieldError that names every field that is missing or wrong.
+    """The signal in `body`, which is without its secret. Raises FieldError with every field that is missing or wrong.
 
-    For an exit only what concerns an exit is looked at.
+    Of an exit only the fields that an exit uses are checked.
     """
     given = _drop_blank_fields(body)
     reasons: dict[str, str] = {}
     intent = _parse_intent(given, reasons)
     is_exit = intent is not None and intent.action is SignalAction.CLOSE
     if intent is not None and intent.is_flat:
-        given.pop("sell_percentage", None)  # all of it is closed, whatever part is named
+        given.pop("sell_percentage", None)  # flat closes all of the position
     if is_exit and not _is_valid_id(given.get("signal_id")):
-        given.pop("signal_id", None)  # an id that cannot be kept stops no exit
+        given.pop("signal_id", None)  # a malformed id must not stop an exit
     for name, reason in _find_faults(given, is_exit=is_exit):
         reasons.setdefault(name if is_safe_to_repeat(name) else "body", reason)
     used = {
@@ -71,12 +75,12 @@ def parse_signal(body: Mapping[str, Any], schema: type[WebhookSignal]) -> Webhoo
 
 
 def list_unknown_names(body: Mapping[str, Any]) -> list[str]:
-    """Names in `body` that mean nothing to us, for the log: MAX_UNKNOWN_NAMES of them, shortened."""
+    """Names in `body` of no known field, for the log: at most MAX_UNKNOWN_NAMES, shortened."""
     return sorted(repr(name[:60]) for name in body if name not in _KNOWN_NAMES)[:MAX_UNKNOWN_NAMES]
 
 
 def _drop_blank_fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Alert templates leave fields that they cannot fill empty: that is absence, as null is."""
+    # Alert templates send fields that they cannot fill as empty text: absent, as null is.
     return {
         name: value
         for name, value in body.items()
@@ -89,7 +93,7 @@ def _is_valid_id(value: object) -> bool:
 
 
 def _parse_intent(given: Mapping[str, Any], reasons: dict[str, str]) -> actions.Intent | None:
-    """What the words in `given` ask for; None when no action does. What is wrong with them is added to `reasons`."""
+    """The intent of the action and position in `given`; None without a valid action. Adds faults to `reasons`."""
     try:
         alone = actions.parse_intent(given.get("action"), None, has_share=False)
     except ValueError:
@@ -114,7 +118,8 @@ def _parse_intent(given: Mapping[str, Any], reasons: dict[str, str]) -> actions.
 
 
 def _find_faults(given: Mapping[str, Any], *, is_exit: bool) -> Iterator[tuple[str, str]]:
-    """Names in `given` that cannot be used, each with the reason, for what no single field's type can tell."""
+    """Name and reason of each fault that no type of a single field finds: unusable numbers, placeholders, unknown
+    names, and aliases of one field with different values."""
     looked_at = _CHECKED_EXIT_NAMES if is_exit else _CHECKED_NAMES
     for name, value in given.items():
         if name in looked_at or not is_exit:
@@ -134,7 +139,7 @@ def _yield_fault(name: str, reason: str | None) -> Iterator[tuple[str, str]]:
 
 
 def _find_advice(name: str, value: object, *, is_exit: bool) -> str | None:
-    """What to send in place of a field `name` that means nothing to us."""
+    """What to send in place of the unknown field `name`."""
     advice = None if is_exit else unknown_fields.find_advice(name, value)
     return advice or unknown_fields.find_spelling_advice(name, value, _SPELLINGS[is_exit])
 
@@ -173,7 +178,7 @@ def _validate(
 
 
 def _collect_reasons(error: ValidationError, used: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each faulty field under the name that the sender used, or should have used."""
+    """Each faulty field's name, as the sender wrote it or else its first name, with the reason."""
     for fault in error.errors(include_url=False, include_input=False):
         field = _FIELD_OF[str(fault["loc"][0])]
         names = [name for name in _FIELD_OF if _FIELD_OF[name] == field]

@@ -148,11 +148,11 @@ RESULTS: Final[dict[str, Result]] = {
     "repeated": Repeated(429, {"success": False, "n": 1.5}),
 }
 REFUSALS: Final[dict[str, WebhookResponse]] = {
-    "no proof": responses.authentication_failure("No webhook secret was sent"),
-    "no proof of a reader": responses.authentication_failure("Invalid", responses.READ_AUTHENTICATION_HINT),
-    "too large": responses.body_too_large(65536),
-    "too slow": responses.body_timeout(2.5),
-    "too many": responses.too_many_requests(0.2),
+    "no proof": responses.render_authentication_failure("No webhook secret was sent"),
+    "no proof of a reader": responses.render_authentication_failure("Invalid", responses.READ_AUTHENTICATION_HINT),
+    "too large": responses.render_body_too_large(65536),
+    "too slow": responses.render_body_timeout(2.5),
+    "too many": responses.render_rate_limited(0.2),
 }
 
 
@@ -218,18 +218,18 @@ READS: Final[dict[str, WebhookResponse]] = {
     "positions": list_positions(cast("Store", Rows()), "secret"),
     "positions of nobody": list_positions(cast("Store", Rows()), None),
     "positions while the database is away": list_positions(cast("Store", AWAY), "secret"),
-    "health": read(Rows(), open_positions=3).server_health(),
-    "health without a count": read(Rows()).server_health(),
-    "health of a database that is away": read(AWAY, open_positions=3).server_health(),
-    "health of a standby database": read(Rows(is_read_only=True), open_positions=3).server_health(),
-    "executing": read(Rows()).lease_status(),
-    "standing by": read(Rows(), is_active=False).lease_status(),
-    "engine is idle": read(Rows()).engine_health(),
-    "engine waits": read(Rows((60,))).engine_health(),
-    "engine is well": read(Rows((60, 45), NOW)).engine_health(),
-    "engine stands": read(Rows((60,), NOW - timedelta(hours=1))).engine_health(),
-    "engine decided at no moment that Python has": read(Rows((60,), "infinity")).engine_health(),
-    "engine is not known": read(AWAY).engine_health(),
+    "health": read(Rows(), open_positions=3).check_server(),
+    "health without a count": read(Rows()).check_server(),
+    "health of a database that is away": read(AWAY, open_positions=3).check_server(),
+    "health of a standby database": read(Rows(is_read_only=True), open_positions=3).check_server(),
+    "executing": read(Rows()).check_lease(),
+    "standing by": read(Rows(), is_active=False).check_lease(),
+    "engine is idle": read(Rows()).check_engine(),
+    "engine waits": read(Rows((60,))).check_engine(),
+    "engine is well": read(Rows((60, 45), NOW)).check_engine(),
+    "engine stands": read(Rows((60,), NOW - timedelta(hours=1))).check_engine(),
+    "engine decided at no moment that Python has": read(Rows((60,), "infinity")).check_engine(),
+    "engine is not known": read(AWAY).check_engine(),
 }
 RESPONSES: Final = {name: responses.render(result) for name, result in RESULTS.items()} | REFUSALS | READS
 FILE: Final = Path(__file__).with_name("response_bodies.txt")

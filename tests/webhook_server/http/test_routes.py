@@ -22,7 +22,7 @@ from tests.webhook_server.conftest import Site
 from tests.webhook_server.market import LiveAccount, Market, Venues
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.http.health import engine_status
+from webhook_server.http.health import classify_engine
 from webhook_server.http.routes import LIVE_PATH
 
 
@@ -86,8 +86,8 @@ def test_the_engines_health_knows_idle_and_waiting(site: Site) -> None:
 @pytest.mark.parametrize(("silence_s", "status"), [(0, "ok"), (194, "ok"), (196, "stalled")])
 def test_the_engine_is_stalled_after_three_of_its_slowest_cadences(silence_s: float, status: str) -> None:
     now = datetime.now(UTC)
-    assert engine_status(now, now - timedelta(seconds=silence_s), [10, 45]) == status
-    assert engine_status(now, now - timedelta(days=1), []) == "idle"
+    assert classify_engine(now, now - timedelta(seconds=silence_s), [10, 45]) == status
+    assert classify_engine(now, now - timedelta(days=1), []) == "idle"
 
 
 def test_positions_are_shown_to_their_owner_only(site: Site) -> None:
