@@ -23,9 +23,11 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks as openapi
 
 from tests.webhook_server.conftest import Sender, Site
+from webhook_server.http.openapi import build_signal_request
 from webhook_server.http.routes import RouteHandlers, build_router
+from webhook_server.intake.actions import POSITION_FIELDS
 from webhook_server.intake.request_body import SIGNATURE_HEADERS
-from webhook_server.intake.schemas import REQUEST_ID
+from webhook_server.intake.schemas import REQUEST_ID, SET_BY_ROUTE, AiSignal, WebhookSignal, list_accepted_names
 
 CASES: Final = int(os.environ.get("API_FUZZ_CASES", "100"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))
@@ -148,3 +150,37 @@ def traffic(site: Site) -> Iterator[Traffic]:
 )
 def test_whatever_is_sent_only_what_is_documented_comes_back(case: AnyCase, traffic: Traffic) -> None:
     traffic.send(case)
+
+
+def test_every_body_is_described_as_closed() -> None:
+    models = {name: each for name, each in documented()["components"]["schemas"].items() if each["type"] == "object"}
+    assert len(models) > 20
+    assert [name for name, each in models.items() if each.get("additionalProperties") is not False] == []
+
+
+def test_every_name_of_a_field_is_described_and_what_only_a_route_sets_is_not() -> None:
+    body = build_signal_request(AiSignal)["requestBody"]["content"]["application/json"]["schema"]
+    names = {
+        name for field in AiSignal.model_fields if field not in SET_BY_ROUTE for name in list_accepted_names(field)
+    }
+    assert set(body["properties"]) == names | {*POSITION_FIELDS, "secret"}
+    assert "user_id" in body["required"]
+    assert (
+        "user_id"
+        not in build_signal_request(WebhookSignal)["requestBody"]["content"]["application/json"]["schema"]["required"]
+    )
+
+
+def test_a_field_that_the_body_of_a_response_has_too_much_would_be_found() -> None:
+    """The checks of the generated requests rest on this."""
+    case = next(each for each in api.get_all_operations() if each.ok().path == "/health/live").ok()
+    for body, is_valid in (({"status": "ok"}, True), ({"status": "ok", "more": 1}, False), ({}, False)):
+        answer = schemathesis.Response(
+            status_code=200,
+            headers={"content-type": ["application/json"]},
+            content=json.dumps(body).encode(),
+            request=requests.Request("GET", "http://none/health/live").prepare(),
+            elapsed=0.0,
+            verify=False,
+        )
+        assert case.is_valid_response(answer) is is_valid

@@ -123,17 +123,6 @@ def test_a_number_that_rounds_to_nothing_or_is_no_whole_one_is_refused(name: str
     assert refusal.value.field_name == name
 
 
-def test_brackets_within_brackets_are_counted_and_not_followed(site: Site) -> None:
-    deep = "[" * 10_000 + "]" * 10_000
-    body = json.dumps(site.sender.body())[:-1]
-    for more in (f', "x": {deep}}}', f', "x": {"[" * 40}{"]" * 40}}}', ', "x": ' + '{"a":' * 40 + "1" + "}" * 40 + "}"):
-        answer = requests.post(f"{site.url}/webhook", data=body + more, timeout=60)
-        assert (answer.status_code, answer.json()["field"]) == (400, "body")
-        assert "brackets" in answer.json()["error"]
-    flat = json.dumps(site.sender.body(x="[" * 10_000, y=[[[[]]]], z='\\"[[['))
-    assert requests.post(f"{site.url}/webhook", data=flat, timeout=60).json()["action"] == "opened"
-
-
 def test_a_server_answers_others_after_senseless_numbers(site: Site) -> None:
     for number in ('"1e999999999"', "1e-300", '"0.00000000000000000000000001"', "1e308"):
         for name in ("position_size_usd", "price", "leverage", "stop_loss_percent"):
