@@ -49,9 +49,7 @@ def test_dust_ends_with_the_exit_and_is_no_part_of_what_remains(
 ) -> None:
     body = build_closed(Closed(fill(kind, dust=dust), Decimal("0.050"), STAMP, is_paper=True))
     assert body.remaining_quantity == Decimal(remaining)
-    assert (None if body.dust is None else body.dust.quantity) == (
-        None if ended_as_dust is None else Decimal(ended_as_dust)
-    )
+    assert (body.dust and str(body.dust.quantity)) == ended_as_dust
 
 
 def test_an_entry_that_does_not_follow_an_exit_is_refused_with_its_limit_or_with_a_sentence() -> None:
