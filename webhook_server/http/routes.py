@@ -184,7 +184,7 @@ def _add_read_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
 
     @routes.get(LIVE_PATH, responses=openapi.LIVENESS, tags=["health"])
     async def process_health() -> Response:
-        """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
+        """200 while this process serves requests, with or without its database, which no restart would bring back."""
         return to_response(responses.respond(200, LivenessBody(status="ok")))
 
     @routes.get("/health/executing", responses=openapi.LEASE_STATUS, tags=["health"])

@@ -93,7 +93,7 @@ class WebhookSignal(BaseModel):
         return Side.LONG if self.action is SignalAction.BUY else Side.SHORT
 
     # A rule across fields is a validator of one field: a model validator runs only when every field is valid, and the
-    # sender would be told of one fault after the other.
+    # sender would learn of one fault after the other.
 
     @field_validator("position_size_usd")
     @classmethod

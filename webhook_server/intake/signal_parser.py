@@ -170,9 +170,9 @@ def _validate(
         named = {_FIELD_OF.get(name) for name in reasons}
         reasons |= {name: reason for name, reason in found.items() if _FIELD_OF[name] not in named}
     if reasons or signal is None:
-        places = {name: place for place, name in enumerate(_NAME_ORDER)}
+        positions = {name: position for position, name in enumerate(_NAME_ORDER)}
         raise FieldError.from_reasons(
-            dict(sorted(reasons.items(), key=lambda each: places.get(each[0], len(places))))
+            dict(sorted(reasons.items(), key=lambda each: positions.get(each[0], len(positions))))
         ) from None
     return signal
 
