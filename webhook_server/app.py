@@ -31,7 +31,7 @@ from webhook_server.http import docs_page
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
 from webhook_server.http.refusal_log import RefusalLog, RefusalLogMiddleware
-from webhook_server.http.responses import ROUTING_HINTS, encode_for_store
+from webhook_server.http.responses import encode_for_store, render_routing_failure
 from webhook_server.http.routes import RouteHandlers, build_router
 from webhook_server.http.security_headers import SecurityHeadersMiddleware
 from webhook_server.intake.auth import CachedSecrets
@@ -188,6 +188,5 @@ async def _handle_http_error(_request: Request, error: Exception) -> AsciiJson:
     """Answers 404 and 405 in the shape of every other refusal."""
     if not isinstance(error, HTTPException):
         raise error
-    hint = ROUTING_HINTS.get(error.status_code)
-    body = {"success": False, "error": error.detail} | ({} if hint is None else {"hint": hint})
-    return AsciiJson(body, status_code=error.status_code, headers=error.headers)
+    response = render_routing_failure(error.status_code, error.detail)
+    return AsciiJson(dict(response.body), status_code=response.status, headers=error.headers)

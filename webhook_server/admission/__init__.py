@@ -1,1 +1,1 @@
-"""Which accepted signals execute now, and which wait."""
+"""Admission: receives signals, limits their rate, and assigns execution slots."""

@@ -1,7 +1,8 @@
-"""Which signals execute at once, which wait for a place, and which of them is next: the policy, without any clock.
+"""Execution slots: which signals execute now, which are queued, and which of those is next.
 
-Executing signals mostly wait: for a venue that hangs, or for each other. So the places of one person are limited, and
-those of all entries, and what finds no place waits without a thread.
+Executing signals mostly wait, for a slow venue or for a lock. So slots are limited per user and for all entries
+together, and a queued signal holds no thread. `ExecutionSlots` is the policy, without a clock and without threads;
+`AdmissionControl` is its use by threads and the event loop.
 """
 
 import asyncio
@@ -15,9 +16,13 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
+# The wait for a slot and the wait for the account's lock after it take about as long as the dispatcher waits for a
+# response: a longer wait would execute signals whose senders have given up.
+SLOT_WAIT_S: Final = 5.0
+
 
 class TicketState(Enum):
-    """Of a ticket. It leaves WAITING for one of the other two, and ends as OVER."""
+    """The state of a ticket: WAITING becomes RUNNING or OVER, RUNNING becomes OVER."""
 
     RUNNING = auto()
     WAITING = auto()
@@ -26,7 +31,7 @@ class TicketState(Enum):
 
 @dataclass(eq=False)
 class Ticket:
-    """One signal's claim to a place. `wake` is called, by any thread, when a waiting one is no longer WAITING."""
+    """One signal's claim to a slot. `wake` is called, in any thread, when the ticket is no longer WAITING."""
 
     user_id: UUID
     is_entry: bool
@@ -36,9 +41,9 @@ class Ticket:
 
 @dataclass(frozen=True)
 class SlotLimits:
-    """Signals that run: `per_user` entries, and as many exits, of one person, `entries` and `signals` of all of them.
+    """Bounds. Running: `per_user` entries and as many exits of one user; `entries` and `signals` of all users.
 
-    Signals that wait: of each kind `waiting_per_user` of one person and `waiting` of all.
+    Queued: `waiting_per_user` entries, and as many exits, of one user; `waiting` of each kind of all users.
     """
 
     per_user: int
@@ -49,7 +54,7 @@ class SlotLimits:
 
 
 class FairQueue:
-    """Waiting tickets of one kind: in order of arrival for each person, persons in turn."""
+    """Queued tickets of one kind: FIFO for each user, round-robin over users."""
 
     def __init__(self) -> None:
         self._tickets_by_user: OrderedDict[UUID, OrderedDict[Ticket, None]] = OrderedDict()
@@ -59,9 +64,9 @@ class FairQueue:
         return self._length
 
     def __iter__(self) -> Iterator[Ticket]:
-        return (ticket for line in self._tickets_by_user.values() for ticket in line)
+        return (ticket for tickets in self._tickets_by_user.values() for ticket in tickets)
 
-    def count_of_user(self, user_id: UUID) -> int:
+    def count_user(self, user_id: UUID) -> int:
         return len(self._tickets_by_user.get(user_id, ()))
 
     def add(self, ticket: Ticket) -> None:
@@ -69,14 +74,14 @@ class FairQueue:
         self._length += 1
 
     def remove(self, ticket: Ticket) -> None:
-        line = self._tickets_by_user[ticket.user_id]
-        del line[ticket]
+        tickets = self._tickets_by_user[ticket.user_id]
+        del tickets[ticket]
         self._length -= 1
-        if not line:
+        if not tickets:
             del self._tickets_by_user[ticket.user_id]
 
     def pop_next(self, can_run: Callable[[UUID], bool]) -> Ticket | None:
-        """Takes out the first ticket of the first person who may run one; that person's next turn is the last."""
+        """Removes and returns the first ticket of the first user for whom `can_run`; that user moves to the end."""
         user_id = next((each for each in self._tickets_by_user if can_run(each)), None)
         if user_id is None:
             return None
@@ -87,13 +92,13 @@ class FairQueue:
 
 
 class ExecutionSlots:
-    """Gives places to tickets; a ticket waits only while there is no place for it. Exits come before entries."""
+    """Assigns slots to tickets. Exits are started before entries. Not thread-safe."""
 
     def __init__(self, limits: SlotLimits) -> None:
         self._limits = limits
         self._running: Counter[tuple[UUID, bool]] = Counter()
         self._running_by_kind = {True: 0, False: 0}
-        self._queues = {False: FairQueue(), True: FairQueue()}  # exits first
+        self._queues = {False: FairQueue(), True: FairQueue()}  # by is_entry; exits first: they reduce risk
 
     @property
     def running(self) -> int:
@@ -104,7 +109,7 @@ class ExecutionSlots:
         return sum(len(queue) for queue in self._queues.values())
 
     def enter(self, ticket: Ticket, *, can_wait: bool = True) -> TicketState:
-        """RUNNING, WAITING, or OVER when it may do neither."""
+        """Starts or queues a ticket. Returns its state: OVER when there is neither a slot nor room in the queue."""
         if self._has_free_slot(ticket.user_id, is_entry=ticket.is_entry):
             self._start(ticket)
         elif can_wait and self._can_wait(ticket):
@@ -113,22 +118,22 @@ class ExecutionSlots:
         return ticket.state
 
     def leave(self, ticket: Ticket) -> tuple[Ticket, ...]:
-        """Ends a ticket, wherever it is. Returns the tickets that run from now on because of it."""
+        """Ends a running or queued ticket. Returns the tickets that were started in the slot it frees."""
         if ticket.state is TicketState.WAITING:
             self._queues[ticket.is_entry].remove(ticket)
         elif ticket.state is TicketState.RUNNING:
             self._running[ticket.user_id, ticket.is_entry] -= 1
-            self._running += Counter()  # forgets persons who run nothing
+            self._running += Counter()  # drops users at zero, so that the counter does not grow for ever
             self._running_by_kind[ticket.is_entry] -= 1
         ticket.state = TicketState.OVER
         return tuple(self._start_waiting())
 
     def cancel_waiting(self) -> tuple[Ticket, ...]:
-        """Ends all that wait, and returns them."""
-        dismissed = tuple(ticket for queue in self._queues.values() for ticket in queue)
-        for ticket in dismissed:
+        """Ends all queued tickets and returns them."""
+        cancelled = tuple(ticket for queue in self._queues.values() for ticket in queue)
+        for ticket in cancelled:
             self.leave(ticket)
-        return dismissed
+        return cancelled
 
     def _start_waiting(self) -> Iterator[Ticket]:
         for is_entry, queue in self._queues.items():
@@ -152,24 +157,18 @@ class ExecutionSlots:
 
     def _can_wait(self, ticket: Ticket) -> bool:
         queue = self._queues[ticket.is_entry]
-        return len(queue) < self._limits.waiting and queue.count_of_user(ticket.user_id) < self._limits.waiting_per_user
-
-
-# Places for signals as threads and the event loop use them: who waits for one holds no thread.
-
-
-SLOT_WAIT_S: Final = 5.0  # with the turn of its account, which comes then, about as long as our own dispatcher waits
+        return len(queue) < self._limits.waiting and queue.count_user(ticket.user_id) < self._limits.waiting_per_user
 
 
 class Wakeup:
-    """What the event loop awaits, and any thread may call."""
+    """A future of the event loop that any thread can set by calling this."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.future: asyncio.Future[None] = loop.create_future()
 
     def __call__(self) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+        with suppress(RuntimeError):  # the loop is closed, and nothing waits any more
             self._loop.call_soon_threadsafe(self._set)
 
     def _set(self) -> None:
@@ -178,7 +177,10 @@ class Wakeup:
 
 
 class AdmissionControl:
-    """Enter in a thread, wait on the event loop, leave in any thread. Nothing waits while the server is not active."""
+    """The slots for threads and the event loop: `enter` and `leave` in any thread, `wait` on the event loop.
+
+    Nothing is queued while `is_active()` is false: another server executes, and senders should try that one.
+    """
 
     def __init__(self, limits: SlotLimits, is_active: Callable[[], bool], wait_s: float = SLOT_WAIT_S) -> None:
         self._slots = ExecutionSlots(limits)
@@ -204,7 +206,7 @@ class AdmissionControl:
         return self._slots.waiting
 
     def enter(self, user_id: UUID, wake: Callable[[], None], *, is_entry: bool) -> Ticket:
-        """A ticket that runs, waits or is over already. One that is not over has to `leave`."""
+        """A ticket that runs, is queued, or is over. One that is not over must `leave`."""
         ticket = Ticket(user_id, is_entry, wake)
         can_wait = self._is_active()
         with self._lock:
@@ -212,8 +214,7 @@ class AdmissionControl:
         return ticket
 
     async def wait(self, ticket: Ticket, wakeup: Wakeup, disconnect: "asyncio.Future[None]") -> bool:
-        """Whether the ticket runs from now on; else it is over: too late, cancelled, or its sender has disconnected
-        (`disconnect` is done)."""
+        """Whether the ticket got its slot; if not it is over: timed out, cancelled, or `disconnect` is done."""
         try:
             await asyncio.wait((wakeup.future, disconnect), timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
@@ -222,24 +223,24 @@ class AdmissionControl:
         return self._keep_or_release(ticket, is_wanted=not disconnect.done())
 
     def leave(self, ticket: Ticket) -> None:
-        """Gives back whatever the ticket has. Safe to repeat."""
+        """Frees the ticket's slot or its position in the queue. Idempotent."""
         with self._lock:
             started = self._slots.leave(ticket)
         _wake(started)
 
     def cancel_waiting(self) -> None:
-        """Ends every wait now: this server executes nothing for the time being."""
+        """Ends every wait: this server has lost the lease to execute."""
         with self._lock:
-            dismissed = self._slots.cancel_waiting()
-        _wake(dismissed)
+            cancelled = self._slots.cancel_waiting()
+        _wake(cancelled)
 
     def close(self) -> None:
-        """Ends every wait, and lets nothing wait from now on."""
+        """Ends every wait; nothing is queued from now on."""
         self._is_closed = True
         self.cancel_waiting()
 
     def _keep_or_release(self, ticket: Ticket, *, is_wanted: bool) -> bool:
-        """A ticket that got its place in the very moment in which it gave up keeps it, or hands it on."""
+        # The slot may have been assigned between the timeout and this lock: it is used if still wanted, else freed.
         with self._lock:
             if is_wanted and ticket.state is TicketState.RUNNING:
                 return True

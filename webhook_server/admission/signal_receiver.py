@@ -1,4 +1,7 @@
-"""From an envelope to an outcome: authenticate, parse, pace, find a place, and execute once there is one."""
+"""From an envelope to an outcome: authenticate, parse, limit the rate, take an execution slot, execute.
+
+In this order: nothing is computed for a sender without a proof, and only a valid signal takes from its user's rate.
+"""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -33,24 +36,28 @@ from webhook_server.http.responses import WebhookResponse
 from webhook_server.intake.auth import SecretStore, Unauthenticated, authenticate
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import Envelope
-from webhook_server.intake.schemas import WebhookSignal, parse_signal, unknown_fields
+from webhook_server.intake.schemas import WebhookSignal
 from webhook_server.intake.signal_ids import is_new_once_answered, read_sender_id, resolve_signal_id
+from webhook_server.intake.signal_parser import list_unknown_names, parse_signal
 
 logger = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is answered; `refusal` says why nothing was done, when that is so."""
+    """The response; `refusal` says why nothing was executed, and is None when something was."""
 
-    answer: WebhookResponse
+    response: WebhookResponse
     refusal: RefusalDetails | None = None
-    request: Request | None = None  # one that was read
+    request: Request | None = None  # None when the signal could not be read
 
 
 @dataclass(frozen=True)
 class AdmittedSignal:
-    """A signal of a proven sender with its claim to a place. It keeps nothing else of the body, which may be large."""
+    """A signal of an authenticated sender with its claim to a slot.
+
+    It does not keep the body: a thousand signals may be queued, with up to 64 KiB each.
+    """
 
     request: Request
     fingerprint: str
@@ -64,7 +71,7 @@ class AdmittedSignal:
 
 
 class SignalReceiver:
-    """Takes signals in any thread; what waits in between holds none. Never raises."""
+    """Receives and executes signals, in any thread; a queued signal holds none. Every exception becomes a response."""
 
     def __init__(
         self,
@@ -81,12 +88,15 @@ class SignalReceiver:
         self._secrets = secrets
         self._rate_limiter = rate_limiter
         self.admission = admission
-        self._in_progress = WeakValueDictionary[tuple[UUID, str], Request]()  # for as long as one is executed or waits
+        self._in_progress = WeakValueDictionary[tuple[UUID, str], Request]()  # an entry goes when its Request does
 
     def receive(
         self, envelope: Envelope, schema: type[WebhookSignal], wake: Callable[[], None]
     ) -> Outcome | AdmittedSignal:
-        """The outcome of a signal that finds a place at once, or is refused; one that waits is called for by `wake`."""
+        """The outcome of a signal that got a slot at once or was refused; the admitted signal when it is queued.
+
+        `wake` is called when a queued signal gets its slot or loses its position; see `AdmissionControl.wait`.
+        """
         started = self._clock.monotonic()
         user_id = None
         try:
@@ -94,11 +104,11 @@ class SignalReceiver:
             signal = parse_signal(envelope.body, schema)
             wait_s = self._rate_limiter.acquire(user_id, started) if signal.is_entry else 0.0  # nothing limits an exit
             if wait_s > 0:
-                answer = responses.too_many_requests(wait_s)
+                response = responses.render_rate_limited(wait_s)
                 return Outcome(
-                    answer,
+                    response,
                     RefusalDetails(
-                        str(answer.body["error"]), user=user_id, signal=read_sender_id(envelope.headers, signal)
+                        str(response.body["error"]), user=user_id, signal=read_sender_id(envelope.headers, signal)
                     ),
                 )
             now = self._clock.now()
@@ -109,13 +119,13 @@ class SignalReceiver:
             self._in_progress.setdefault((user_id, envelope.fingerprint), request)
             admitted = self._admit(request, envelope, wake)
         except FieldError as error:
-            return Outcome(build_malformed_answer(error), RefusalDetails.from_field_error(error, user_id))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer
+            return Outcome(render_field_error(error), RefusalDetails.from_field_error(error, user_id))
+        except Exception as error:  # noqa: BLE001 - the sender gets a response in any case
             return self._build_failure(error, started, user_id)
         return admitted if admitted.ticket.state is TicketState.WAITING else self._execute_or_reject(admitted)
 
     def execute(self, admitted: AdmittedSignal) -> Outcome:
-        """Only for one that has a place, which is given back."""
+        """Executes a signal whose ticket is RUNNING, and frees its slot."""
         request = admitted.request
         try:
             return self._execute_and_log(admitted)
@@ -125,7 +135,7 @@ class SignalReceiver:
             self.admission.leave(admitted.ticket)
 
     def _admit(self, request: Request, envelope: Envelope, wake: Callable[[], None]) -> AdmittedSignal:
-        fingerprint, unknown = envelope.fingerprint, unknown_fields(envelope.body)
+        fingerprint, unknown = envelope.fingerprint, list_unknown_names(envelope.body)
         ticket = self.admission.enter(request.user_id, wake, is_entry=request.signal.is_entry)
         return AdmittedSignal(request, fingerprint, unknown, ticket)
 
@@ -133,7 +143,7 @@ class SignalReceiver:
         return self.execute(admitted) if admitted.ticket.state is TicketState.RUNNING else self.reject(admitted)
 
     def reject(self, admitted: AdmittedSignal) -> Outcome:
-        """For one that got no place in time: another server executes, this one ends, or there are too many."""
+        """Refuses a signal that got no slot: the server stops or stands by, or too many signals are queued."""
         if self.admission.is_closed:
             return admitted.refuse(STOPPING)
         return admitted.refuse(OVERLOAD if self.admission.is_active else STANDBY)
@@ -148,32 +158,36 @@ class SignalReceiver:
             log.info("signal_has_unknown_fields", fields=list(admitted.unknown))
         result = self._pipeline.execute_once(request, admitted.fingerprint)
         if isinstance(result, Conflict) and signal.is_whole_exit:
-            # Its id is of another signal: an exit is stopped by no id.
+            # The id belongs to another body. An exit is executed all the same, under a new id: refusing it would leave
+            # the position open.
             result = self._pipeline.execute_once(replace(request, id=str(uuid.uuid4())), admitted.fingerprint)
         if isinstance(result, NotExecuted | Conflict):
             return admitted.refuse(result)
-        answer = responses.render(result)
-        fields = responses.log_fields(answer)
-        log.info("executed", ordered=signal.action.value, symbol=signal.symbol, status=answer.status, **fields)
-        return Outcome(answer, request=request)
+        response = responses.render(result)
+        fields = responses.to_log_fields(response)
+        log.info("executed", ordered=signal.action.value, symbol=signal.symbol, status=response.status, **fields)
+        return Outcome(response, request=request)
 
     def record_delivery(self, outcome: Outcome, *, was_sent: bool) -> None:
-        """Notes what the sender of a signal that is known by its answer was told, when it was there to hear it."""
-        request, is_final = outcome.request, outcome.answer.status < 500
+        """Stores that a signal with an id derived from its body was answered for good, or told to come back (5xx).
+
+        After a final response that was sent, an equal body is a new signal; until then it is a repetition.
+        """
+        request, is_final = outcome.request, outcome.response.status < 500
         if request is None or not is_new_once_answered(request.id) or (is_final and not was_sent):
             return
         try:
             self._store.mark_answered(
                 request.id, request.user_id, is_final=is_final, is_repetition=request.is_repetition
             )
-        except UpstreamUnavailable as error:  # then an equal body within ten minutes gets this answer
+        except UpstreamUnavailable as error:  # then an equal body within ten minutes gets this response
             logger.warning("delivery_not_recorded", signal=request.id, reason=str(error))
 
     def _build_failure(
         self, error: Exception, started: float, user_id: UUID | None, request: Request | None = None
     ) -> Outcome:
         if isinstance(error, Unauthenticated):
-            return Outcome(responses.authentication_failure(str(error)), RefusalDetails(str(error)))
+            return Outcome(responses.render_authentication_failure(str(error)), RefusalDetails(str(error)))
         if isinstance(error, UpstreamUnavailable):
             result = build_unavailable(error, None if request is None else request.signal.exchange)
             signal = None if request is None else request.id
@@ -184,6 +198,6 @@ class SignalReceiver:
         return Outcome(responses.render(failed), request=request)
 
 
-def build_malformed_answer(error: FieldError) -> WebhookResponse:
-    """400 for a body or a field that cannot be used."""
+def render_field_error(error: FieldError) -> WebhookResponse:
+    """400 for a body or field that cannot be used."""
     return responses.render(Invalid(error.field_name, error.message, fields=error.fields))

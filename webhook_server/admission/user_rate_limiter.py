@@ -1,4 +1,4 @@
-"""How many entries of one person are taken per second: one's flood must not starve others."""
+"""A rate limit of entries per user, so that one user's flood does not take the workers from the others."""
 
 import threading
 from collections import OrderedDict
@@ -9,7 +9,7 @@ MAX_USERS: Final = 10_000
 
 
 class UserRateLimiter:
-    """A token bucket per user: `per_s` entries a second, up to two seconds' worth at once. Safe for threads."""
+    """A token bucket per user: `rate_per_s` entries a second, bursts of two seconds' worth. Thread-safe."""
 
     def __init__(self, rate_per_s: float) -> None:
         self._per_s = rate_per_s
@@ -18,12 +18,13 @@ class UserRateLimiter:
         self._buckets: OrderedDict[UUID, tuple[float, float]] = OrderedDict()
 
     def acquire(self, user_id: UUID, now: float) -> float:
-        """Seconds until an entry of this user is welcome; 0 takes one. `now` is monotonic, in seconds."""
+        """Takes a token and returns 0, or returns the seconds until there is one. `now` is monotonic, in seconds."""
         with self._lock:
             tokens, at = self._buckets.pop(user_id, (self._burst, now))
             tokens = min(self._burst, tokens + max(0.0, now - at) * self._per_s)
             wait_s = 0.0 if tokens >= 1 else (1 - tokens) / self._per_s
             self._buckets[user_id] = (tokens - 1 if wait_s == 0 else tokens, max(at, now))
+            # The user seen longest ago is forgotten: its bucket is full again, unless more than MAX_USERS send at once.
             if len(self._buckets) > MAX_USERS:
                 self._buckets.popitem(last=False)
         return wait_s

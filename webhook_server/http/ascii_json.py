@@ -1,4 +1,4 @@
-"""JSON answers in ASCII: people read them in terminals, and what others wrote must not command these."""
+"""JSON responses in ASCII: people read them in terminals, where control characters in others' text act as commands."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 
 class AsciiJson(JSONResponse):
-    """As starlette's, with every character beyond ASCII escaped: the same JSON to a program."""
+    """starlette's JSONResponse with every character beyond ASCII escaped; to a program it is the same JSON."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")

@@ -1,6 +1,7 @@
-"""The page at /docs: the OpenAPI document as plain HTML, since a server that handles money serves nobody's scripts.
+"""The page at /docs: the OpenAPI document as static HTML.
 
-Nothing is fetched and nothing runs: it reads the same on a host without a network, and its policy allows it no more.
+FastAPI's own page loads scripts from a CDN. A server that handles money serves no third party's scripts, and its host
+may have no network: this page has one inline style, and its Content-Security-Policy allows nothing else.
 """
 
 import base64
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
-from webhook_server.http.openapi import NUMERAL_SCHEMAS
+from webhook_server.intake.fields import DECIMAL_TEXT, WHOLE_TEXT
 
 _STYLE: Final = (
     "body{font:15px/1.5 sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}"
@@ -24,23 +25,27 @@ CONTENT_SECURITY_POLICY: Final = (
 
 
 def render(openapi: Mapping[str, Any]) -> str:
-    """The whole page; `openapi` is an OpenAPI 3.1 document without references."""
+    """The whole page. `openapi` is an OpenAPI 3.1 document that has references for response bodies only."""
     title = escape(str(openapi["info"]["title"]))
-    parts = [part for path, methods in openapi["paths"].items() for part in _render_operations(path, methods)]
+    models = openapi["components"]["schemas"]
+    parts = [part for path, methods in openapi["paths"].items() for part in _render_operations(path, methods, models)]
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     body = f'<h1>{title}</h1><p>For programs: <a href="openapi.json">openapi.json</a></p>{"".join(parts)}'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
 
 
-def _render_operations(path: str, methods: Mapping[str, Any]) -> Iterator[str]:
+def _render_operations(path: str, methods: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
     for method, operation in methods.items():
         yield f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
         headers = [(each["name"], _describe_type(each["schema"]), "") for each in operation.get("parameters", ())]
         yield _render_table(("Header", "Type", ""), headers)
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
         yield _render_table(("Field", "Type", ""), _field_rows(body))
-        answers = operation["responses"].items()
-        rows = [(status, answer["description"], " or ".join(_body_shapes(answer))) for status, answer in answers]
+        responses = operation["responses"].items()
+        rows = [
+            (status, response["description"], " or ".join(_list_body_shapes(response, models)))
+            for status, response in responses
+        ]
         yield _render_table(("Status", "When", "JSON body"), rows)
 
 
@@ -62,32 +67,31 @@ def _field_note(schema: Mapping[str, Any], *, is_required: bool) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _body_shapes(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Each shape that the answer may have, by the names of its fields."""
-    schema = answer["content"]["application/json"]["schema"]
+def _list_body_shapes(response: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
+    """Each shape that the body may have, by the names of its fields."""
+    schema = response["content"]["application/json"]["schema"]
     for shape in schema.get("oneOf") or schema.get("anyOf") or [schema]:
-        fixed = {
-            name: json.dumps(field_schema["const"])
-            for name, field_schema in shape["properties"].items()
-            if "const" in field_schema
-        }
-        yield "{" + ", ".join(f"{name}: {fixed[name]}" if name in fixed else name for name in shape["properties"]) + "}"
+        properties = models[shape["$ref"].rpartition("/")[2]]["properties"]
+        names = (
+            f"{name}: {json.dumps(each['const'])}" if "const" in each else name for name, each in properties.items()
+        )
+        yield "{" + ", ".join(names) + "}"
 
 
 def _describe_type(schema: Mapping[str, Any]) -> str:
-    """A schema in a few words; that a field may be null goes without saying."""
+    """A schema in a few words, without null: every field may be null or left out unless it is required."""
     if "anyOf" in schema:
         return " or ".join(_describe_type(each) for each in schema["anyOf"] if each != {"type": "null"})
     if "enum" in schema:
         return ", ".join(str(each) for each in schema["enum"])
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {_format_bound(schema[name])}" for name, sign in limits.items() if name in schema]
-    kind = "number as text" if schema in NUMERAL_SCHEMAS else schema["type"]
+    kind = "number as text" if schema in (DECIMAL_TEXT, WHOLE_TEXT) else schema["type"]
     return " ".join([str(schema.get("format", kind)), *bounds])
 
 
 def _format_bound(bound: float) -> str:
-    """Without an exponent and without zeros at its end."""
+    """Decimal digits, without an exponent and trailing zeros."""
     return f"{bound:.8f}".rstrip("0").rstrip(".")
 
 

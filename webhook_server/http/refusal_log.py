@@ -1,4 +1,7 @@
-"""How many lines of one kind go into the log: a few at once, then one every some seconds; the others are counted."""
+"""One log line, `signal_refused`, for each refused request, and a bound on the lines of a flood.
+
+A line has only words of this project: what a sender wrote may hold a secret or characters that forge another line.
+"""
 
 import asyncio
 import ipaddress
@@ -18,15 +21,36 @@ from webhook_server.http.security_headers import AsgiApp, Receive, Scope, Send
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.schemas import AiSignal
 
-MAX_SOURCES: Final = 256  # sources
+logger = structlog.get_logger()
+
+EVENT: Final = "signal_refused"
+MAX_SOURCES: Final = 256
 SOURCE_BURST: Final = 5
 SOURCE_REFILL_S: Final = 10.0
 TOTAL_BURST: Final = 20
 TOTAL_REFILL_S: Final = 5.0
+SUPPRESSED_REASON: Final = "more were refused than are shown"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_REASON_BY_STATUS: Final = {  # for responses made before a route ran, which sets the details of its own refusals
+    401: "the secret or token is missing or wrong",
+    **ROUTING_HINTS,
+}
+REDACTED: Final = "\u2026"
+_SPLIT: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_NAME: Final = re.compile(r"[A-Za-z_.-]{1,60}")
+_OTHER_WORDS: Final = """
+    ai alert alerts api amount authorization body bot buy close content contracts default docs encoding entry exit
+    favicon flat health healthz hedge hook hooks html http ico id json length limit live long main market metrics mode
+    openapi orders positions prev production qty quantity reduce robots secret sell short side signal signals size sl
+    stop status swagger take testnet ticker timestamp token tp trade tradingview transfer txt type webhook webhooks
+    worker executing signature paper order position percentage
+"""
 
 
 @dataclass
 class _TokenBucket:
+    """`capacity` lines at once, then one every `refill_s` seconds."""
+
     capacity: int
     refill_s: float
     refilled_at: float
@@ -40,19 +64,19 @@ class _TokenBucket:
 
 @dataclass(frozen=True)
 class SuppressedLines:
-    """How many lines were left out that no line has reported; `source` when they are all of one."""
+    """The number of lines that were left out and not reported yet; `source` when all of them are of one source."""
 
     suppressed: int
     source: str | None
 
 
 class LogRateLimiter:
-    """For each source SOURCE_BURST lines and then one every SOURCE_REFILL_S; TOTAL_BURST and TOTAL_REFILL_S for all of
-    a kind.
+    """Token buckets: one for each source (SOURCE_BURST, SOURCE_REFILL_S), one for all of a kind (TOTAL_BURST,
+    TOTAL_REFILL_S).
 
-    A source is an address, or a user who proved to be the sender: two kinds, since anybody has many addresses, and a
-    flood from them must leave the lines of users. Of MAX_SOURCES sources of a kind the count is kept apart. Not
-    safe for threads. `now` is monotonic, in seconds.
+    A source is an address, or an authenticated user. Addresses and users are two kinds with budgets of their own:
+    anybody can send from many addresses, and such a flood must not use up the lines about users. MAX_SOURCES of a kind
+    are remembered. Not thread-safe. `now` is monotonic, in seconds.
     """
 
     def __init__(self) -> None:
@@ -60,11 +84,11 @@ class LogRateLimiter:
         self._addresses = _SourceGroup()
 
     def allow(self, source: str, now: float, *, is_user: bool = False) -> int | None:
-        """None leaves this line out; else how many of this source were left out since its last one, to be reported."""
+        """None when the line is to be left out, else the number of lines of this source left out since its last one."""
         return (self._users if is_user else self._addresses).allow(source, now)
 
     def take_unreported(self) -> SuppressedLines | None:
-        """What was left out and not reported so far, which counts as reported from now on."""
+        """The lines left out and not reported; they count as reported from now on. None when there are none."""
         kinds = (self._users, self._addresses)
         suppressed_by_source = [(source, count) for kind in kinds for source, count in kind.list_suppressed()]
         suppressed = sum(count for _, count in suppressed_by_source) + sum(kind.evicted_lines for kind in kinds)
@@ -77,7 +101,7 @@ class LogRateLimiter:
 
 
 class _SourceGroup:
-    """The sources of one kind and what they have in common; `evicted_lines` lines were of sources not remembered."""
+    """The buckets of one kind; `evicted_lines` counts the unreported lines of sources that were forgotten."""
 
     def __init__(self) -> None:
         self._total = _TokenBucket(TOTAL_BURST, TOTAL_REFILL_S, 0.0, TOTAL_BURST)
@@ -115,33 +139,19 @@ class _SourceGroup:
         return self._buckets[source]
 
 
-# Why a request was refused, for the log: only words of our own, since what was sent may hold a secret.
-
-
-REDACTED: Final = "\u2026"
-_SPLIT: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_NAME: Final = re.compile(r"[A-Za-z_.-]{1,60}")
-_OTHER_WORDS: Final = """
-    ai alert alerts api amount authorization body bot buy close content contracts default docs encoding entry exit
-    favicon flat health healthz hedge hook hooks html http ico id json length limit live long main market metrics mode
-    openapi orders positions prev production qty quantity reduce robots secret sell short side signal signals size sl
-    stop status swagger take testnet ticker timestamp token tp trade tradingview transfer txt type webhook webhooks
-    worker executing signature paper order position percentage
-"""
-
-
-def _words(text: str) -> set[str]:
+def _split_words(text: str) -> set[str]:
     return {word.lower() for word in _SPLIT.findall(text)}
 
 
-_KNOWN_WORDS: Final = _words(" ".join(AiSignal.model_fields) + _OTHER_WORDS + "useTrailingStop sizeUsd")
+_KNOWN_WORDS: Final = _split_words(" ".join(AiSignal.model_fields) + _OTHER_WORDS + "useTrailingStop sizeUsd")
 
 
 @dataclass(frozen=True)
 class RefusalDetails:
-    """`reason` in our words; `field` and `fields` as we know them; `line` and `column` of a body that is not JSON.
+    """Why a request was refused, for the log.
 
-    `user` is who proved to have sent it, `signal` the id of a signal that could be read.
+    `reason` is a sentence of this project, `field` and `fields` are redacted unless known; `line` and `column` are
+    where a body stops being JSON. `user` is the authenticated sender, `signal` the id of a signal that could be read.
     """
 
     reason: str
@@ -154,7 +164,7 @@ class RefusalDetails:
 
     @classmethod
     def from_field_error(cls, error: FieldError, user: UUID | None = None) -> "RefusalDetails":
-        """Of a body or a field that cannot be used; of the names that the sender wrote, those that we know."""
+        """Details of a faulty body or field. Names that the sender made up are redacted."""
         messages = [f"{redact_unknown_words(name)}: {reason}" for name, reason in error.reasons]
         shown = tuple(dict.fromkeys(redact_unknown_words(name) for name in error.fields))
         return cls(
@@ -166,7 +176,7 @@ class RefusalDetails:
             user=user,
         )
 
-    def log_fields(self) -> dict[str, object]:
+    def to_log_fields(self) -> dict[str, object]:
         """The fields of the log line that are not empty."""
         fields = {
             "reason": one_line(self.reason),
@@ -181,35 +191,21 @@ class RefusalDetails:
 
 
 def redact_unknown_words(text: str) -> str:
-    """`text` if it is made of words that we know: a name that the sender made up may be anything."""
-    is_known = _NAME.fullmatch(text) is not None and _words(text) <= _KNOWN_WORDS
+    """`text` if all its words are known, else REDACTED: a name that a sender made up may be a secret."""
+    is_known = _NAME.fullmatch(text) is not None and _split_words(text) <= _KNOWN_WORDS
     return text if is_known else REDACTED
 
 
 def redact_path(path: str) -> str:
-    """`path` with what we know of it, at most four segments."""
+    """`path` with its unknown segments redacted, cut after four segments."""
     segments = path.split("/")[:5]
     return "/".join(redact_unknown_words(each) if each else "" for each in segments) or "/"
 
 
-# One line in the log for each refused request, `signal_refused`, and no more lines than a flood may cost.
-
-
-logger = structlog.get_logger()
-
-EVENT: Final = "signal_refused"
-SUPPRESSED_REASON: Final = "more were refused than are shown"
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_REASON_BY_STATUS: Final = {  # of answers whose reason no route has told
-    401: "the secret or token is missing or wrong",
-    **ROUTING_HINTS,
-}
-
-
 class RefusalLog:
-    """Writes the lines. On the event loop's thread, except `close`, which comes after its end.
+    """Writes the lines, on the event loop's thread; `close` is called after the loop has ended.
 
-    What was left out is reported `quiet_s` later, unless a line has reported it by then.
+    The number of lines left out is part of the source's next line, or is reported on its own `quiet_s` later.
     """
 
     def __init__(self, clock: Clock, quiet_s: float = SOURCE_REFILL_S) -> None:
@@ -219,7 +215,7 @@ class RefusalLog:
         self._report_timer: asyncio.TimerHandle | None = None
 
     def log_request(self, scope: Scope, status: int) -> None:
-        """A request that was answered with `status`. Those that were not refused leave no line."""
+        """Logs a request with the response `status`, if it was refused."""
         refused = scope.get("state", {}).get("refused")
         if not isinstance(refused, RefusalDetails):
             if status not in _REASON_BY_STATUS:
@@ -227,23 +223,23 @@ class RefusalLog:
             refused = RefusalDetails(_REASON_BY_STATUS[status])
         method = scope["method"] if scope["method"] in _METHODS else REDACTED
         self._write(
-            # A sender who is known has lines of its own: behind a proxy all may have one address, a flood too.
+            # By user where one is known: behind a proxy all senders have one address, those of a flood too.
             None if refused.user is None else f"user {refused.user}",
             address=_client_address(scope.get("client")),
             status=status,
             method=method,
             route=redact_path(scope["path"]),
-            **refused.log_fields(),
+            **refused.to_log_fields(),
         )
 
     def log_connection(self, client: tuple[str, int] | None, status: int | None, reason: str) -> None:
-        """What came was no request; `status` is None when there was no answer either."""
+        """Logs a connection without a readable request; `status` is None when it got no response."""
         self._write(
             None, address=_client_address(client), **({} if status is None else {"status": status}), reason=reason
         )
 
     def close(self) -> None:
-        """Reports what is not reported yet."""
+        """Reports the lines left out so far."""
         self._report_suppressed()
 
     def _write(self, sender: str | None, *, address: str, **fields: object) -> None:
@@ -258,7 +254,7 @@ class RefusalLog:
             self._report_timer = asyncio.get_running_loop().call_later(self._quiet_s, self._report_suppressed)
 
     def _report_suppressed(self) -> None:
-        """Called when no line has reported it for a while."""
+        """The timer's callback: no line has carried the number within `quiet_s`."""
         self._report_timer = None
         unreported = self._limit.take_unreported()
         if unreported is not None:
@@ -267,7 +263,7 @@ class RefusalLog:
 
 
 class RefusalLogMiddleware:
-    """ASGI middleware: `inner`, whose refusals leave a line before the answer leaves."""
+    """ASGI middleware: logs the refusals of `inner`, before the response is sent."""
 
     def __init__(self, inner: AsgiApp, log: RefusalLog) -> None:
         self._inner = inner
@@ -287,7 +283,7 @@ class RefusalLogMiddleware:
 
 
 def _client_address(client: Any) -> str:
-    """The address of the socket's peer, or what a proxy that uvicorn trusts says of it: that may be any text."""
+    """The peer's IP address without a zone; `unknown` for anything else, as a trusted proxy may pass on any text."""
     try:
         return str(ipaddress.ip_address(str(client[0]).partition("%")[0]))
     except (TypeError, IndexError, ValueError):

@@ -1,4 +1,4 @@
-"""The URLs: bytes in, one answer out. Everything that thinks runs in worker threads, never on the event loop."""
+"""The routes. The event loop reads bodies and waits; worker threads compute and call the database and venues."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from starlette.requests import ClientDisconnect
 from engine.platform.errors import UpstreamUnavailable
 from engine.store.store import Store
 from webhook_server.admission.execution_slots import Ticket, Wakeup
-from webhook_server.admission.signal_receiver import AdmittedSignal, Outcome, SignalReceiver, build_malformed_answer
+from webhook_server.admission.signal_receiver import AdmittedSignal, Outcome, SignalReceiver, render_field_error
 from webhook_server.execution.results import OVERLOAD
-from webhook_server.http import openapi
-from webhook_server.http import responses as answers
+from webhook_server.http import openapi, responses
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
+from webhook_server.http.read_models import LivenessBody, PositionBody, PositionsBody
 from webhook_server.http.refusal_log import RefusalDetails
 from webhook_server.http.responses import WebhookResponse
 from webhook_server.intake import auth
@@ -42,11 +42,11 @@ Result = TypeVar("Result")
 
 
 class RouteHandlers:
-    """What the routes stand on: bodies are read on the event loop in `body_s`, signals executed in `workers`."""
+    """What the routes share: bodies are read on the event loop within `body_s`, signals are executed in `workers`."""
 
     def __init__(
         self,
-        reception: SignalReceiver,
+        signal_receiver: SignalReceiver,
         store: Store,
         health: Health,
         metrics: Metrics,
@@ -56,42 +56,43 @@ class RouteHandlers:
         self.store = store
         self.health = health
         self.metrics = metrics
-        self._reception = reception
+        self._signal_receiver = signal_receiver
         self._workers = workers
         self._body_s = body_s
 
     async def run_in_thread(self, work: Callable[..., WebhookResponse], *arguments: object) -> Response:
-        """`work` on a thread that no signal can keep busy: health must answer while venues hang."""
+        """`work` in a thread of the event loop's own pool."""
+        # Not in `workers`: they may all wait for venues that hang, and health has to be answered then too.
         return to_response(await asyncio.to_thread(work, *arguments))
 
     async def handle_signal(self, request: Request, schema: type[WebhookSignal]) -> Response:
-        """One signal, from its bytes to its answer."""
+        """Reads, admits and executes one signal. Returns its response."""
         route = request.url.path
         outcome = await self._receive_signal(request, schema, route)
-        self.metrics.requests.labels(route, str(outcome.answer.status)).inc()
+        self.metrics.requests.labels(route, str(outcome.response.status)).inc()
         if outcome.request is not None and is_new_once_answered(outcome.request.id):
             was_sent = not await request.is_disconnected()
-            await self._run_in_worker(partial(self._reception.record_delivery, outcome, was_sent=was_sent))
+            await self._run_in_worker(partial(self._signal_receiver.record_delivery, outcome, was_sent=was_sent))
         request.state.refused = outcome.refusal
-        return to_response(outcome.answer)
+        return to_response(outcome.response)
 
     async def _receive_signal(self, request: Request, schema: type[WebhookSignal], route: str) -> Outcome:
         wakeup = Wakeup(asyncio.get_running_loop())
         try:
-            receive = partial(self._reception.receive, await self._read_envelope(request), schema, wakeup)
+            receive = partial(self._signal_receiver.receive, await self._read_envelope(request), schema, wakeup)
         except BodyTooLarge:
-            return _build_unread_outcome(answers.body_too_large(BODY_LIMIT_BYTES))
+            return _build_unread_outcome(responses.render_body_too_large(BODY_LIMIT_BYTES))
         except BodyTimeout:
-            return _build_unread_outcome(answers.body_timeout(self._body_s))
+            return _build_unread_outcome(responses.render_body_timeout(self._body_s))
         except ClientDisconnect:
             return _build_unread_outcome(
-                answers.body_timeout(self._body_s), "the sender hung up before its body was whole"
+                responses.render_body_timeout(self._body_s), "the sender hung up before its body was whole"
             )
         except FieldError as error:
-            return Outcome(build_malformed_answer(error), RefusalDetails.from_field_error(error))
+            return Outcome(render_field_error(error), RefusalDetails.from_field_error(error))
         with self.metrics.duration.labels(route).time():
             received = await self._run_in_worker(receive)
-            del receive  # a body is large, and may wait with many others
+            del receive  # frees the body: up to 64 KiB each, while a thousand signals may wait for a slot
             return (
                 received if isinstance(received, Outcome) else await self._wait_and_execute(request, received, wakeup)
             )
@@ -101,26 +102,29 @@ class RouteHandlers:
         return parse_envelope(raw, dict(request.headers))
 
     async def _wait_and_execute(self, request: Request, admitted: AdmittedSignal, wakeup: Wakeup) -> Outcome:
-        is_entry = admitted.request.signal.is_entry  # an exit keeps its place: senders that hang up may not come back
+        # An entry is dropped when its sender hangs up, for one whose sender still waits. An exit stays in the queue:
+        # its sender may not come back, and the position would stay open.
+        is_entry = admitted.request.signal.is_entry
         disconnect: asyncio.Future[None] = (
             asyncio.ensure_future(_await_disconnect(request)) if is_entry else asyncio.Future()
         )
         try:
-            has_place = await self._reception.admission.wait(admitted.ticket, wakeup, disconnect)
+            has_slot = await self._signal_receiver.admission.wait(admitted.ticket, wakeup, disconnect)
             if disconnect.done():
-                return admitted.refuse(OVERLOAD, "the sender hung up before the signal had a place")
+                return admitted.refuse(OVERLOAD, "the sender hung up before the signal had a slot")
         finally:
             disconnect.cancel()
-        if not has_place:
-            return self._reception.reject(admitted)
-        return await self._run_in_worker(partial(self._reception.execute, admitted), admitted.ticket)
+        if not has_slot:
+            return self._signal_receiver.reject(admitted)
+        return await self._run_in_worker(partial(self._signal_receiver.execute, admitted), admitted.ticket)
 
     async def _run_in_worker(self, work: Callable[[], Result], ticket: Ticket | None = None) -> Result:
-        """`work` in a worker; when that is cancelled, which the end of the server does, no place stays taken."""
+        """`work` in a worker thread. Frees the execution slot when the wait is cancelled, as at the server's stop."""
         future = self._workers.submit(work)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
+            # A thread cannot be cancelled: its slot is freed when it is done.
             future.add_done_callback(partial(self._release_abandoned, ticket))
             raise
 
@@ -129,21 +133,21 @@ class RouteHandlers:
             result = future.result()
             ticket = result.ticket if isinstance(result, AdmittedSignal) else None
         if ticket is not None:
-            self._reception.admission.leave(ticket)
+            self._signal_receiver.admission.leave(ticket)
 
 
-def _build_unread_outcome(answer: WebhookResponse, reason: str | None = None) -> Outcome:
-    return Outcome(answer, RefusalDetails(reason or str(answer.body["error"])))
+def _build_unread_outcome(response: WebhookResponse, reason: str | None = None) -> Outcome:
+    return Outcome(response, RefusalDetails(reason or str(response.body["error"])))
 
 
 async def _await_disconnect(request: Request) -> None:
-    """Returns when the sender of a wholly read request closes its connection."""
+    """Returns when the sender closes its connection. The body must have been read, else this would drop parts of it."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def build_router(handlers: RouteHandlers) -> APIRouter:
-    """All routes."""
+    """The router with all routes."""
     routes = APIRouter()
     _add_signal_routes(routes, handlers)
     _add_read_routes(routes, handlers)
@@ -154,7 +158,7 @@ def _add_signal_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.post(
         "/webhook/ai-signal",
         responses=openapi.SIGNAL_RESPONSES,
-        openapi_extra=openapi.signal_request(AiSignal),
+        openapi_extra=openapi.build_signal_request(AiSignal),
         tags=["signals"],
     )
     async def ai_signal(request: Request) -> Response:
@@ -164,7 +168,7 @@ def _add_signal_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.post(
         "/webhook",
         responses=openapi.SIGNAL_RESPONSES,
-        openapi_extra=openapi.signal_request(WebhookSignal),
+        openapi_extra=openapi.build_signal_request(WebhookSignal),
         tags=["signals"],
     )
     async def webhook(request: Request) -> Response:
@@ -176,27 +180,26 @@ def _add_read_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
     @routes.get("/health", responses=openapi.SERVER_HEALTH, tags=["health"])
     async def server_health() -> Response:
         """503 when the database does not answer."""
-        return await handlers.run_in_thread(handlers.health.server_health)
+        return await handlers.run_in_thread(handlers.health.check_server)
 
     @routes.get(LIVE_PATH, responses=openapi.LIVENESS, tags=["health"])
     async def process_health() -> Response:
-        """200 while this process serves at all, whether or not its database answers, which no restart brings back."""
-        return AsciiJson({"status": "ok"})
+        """200 while this process serves requests, with or without its database, which no restart would bring back."""
+        return to_response(responses.respond(200, LivenessBody(status="ok")))
 
     @routes.get("/health/executing", responses=openapi.LEASE_STATUS, tags=["health"])
     async def lease_health() -> Response:
-        """503 while this server stands by: for whoever spreads requests over several of them."""
-        return to_response(
-            handlers.health.lease_status()
-        )  # asks nothing, so it answers while the database keeps threads waiting
+        """503 while this server stands by: for a load balancer in front of several servers."""
+        # On the event loop: it makes no query, so it responds while a slow database keeps all threads waiting.
+        return to_response(handlers.health.check_lease())
 
     @routes.get("/health/ai-worker", responses=openapi.ENGINE_HEALTH, tags=["health"])
     async def engine_health() -> Response:
         """503 when running strategies have stopped deciding."""
-        return await handlers.run_in_thread(handlers.health.engine_health)
+        return await handlers.run_in_thread(handlers.health.check_engine)
 
     @routes.get(
-        "/positions", responses=openapi.POSITIONS, openapi_extra=openapi.secret_header_request(), tags=["people"]
+        "/positions", responses=openapi.POSITIONS, openapi_extra=openapi.build_secret_header_request(), tags=["people"]
     )
     async def positions(request: Request) -> Response:
         """Open positions of the user whose secret is in the X-Webhook-Secret header."""
@@ -208,19 +211,19 @@ def _add_read_routes(routes: APIRouter, handlers: RouteHandlers) -> None:
 
 
 def list_positions(store: Store, secret: str | None) -> WebhookResponse:
-    """The positions of the secret's owner."""
+    """The open positions of the secret's owner; 401 without a valid secret, 503 while the database is away."""
     try:
         if not secret:
-            return answers.authentication_failure(auth.MISSING_PROOF, answers.READ_AUTHENTICATION_HINT)
+            return responses.render_authentication_failure(auth.MISSING_PROOF, responses.READ_AUTHENTICATION_HINT)
         user_id = auth.find_secret_owner(SecretStr(secret), None, store)
         found = store.list_open_positions(user_id=user_id)
     except auth.Unauthenticated as error:
-        return answers.authentication_failure(str(error), answers.READ_AUTHENTICATION_HINT)
+        return responses.render_authentication_failure(str(error), responses.READ_AUTHENTICATION_HINT)
     except UpstreamUnavailable as error:
-        return answers.upstream_unavailable(error)
-    rows = [position.model_dump(exclude={"user_id"}) for position in found]
-    return WebhookResponse(200, {"success": True, "count": len(rows), "positions": answers.to_json(rows)})
+        return responses.render_unavailable(error)
+    positions = tuple(PositionBody.model_validate(position) for position in found)
+    return responses.respond(200, PositionsBody(success=True, count=len(positions), positions=positions))
 
 
-def to_response(answer: WebhookResponse) -> Response:
-    return AsciiJson(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))
+def to_response(response: WebhookResponse) -> Response:
+    return AsciiJson(dict(response.body), status_code=response.status, headers=dict(response.headers))

@@ -1,4 +1,7 @@
-"""Around every answer of the webhook server: headers for browsers that stray here, and a token before its figures."""
+"""Security headers on every response, and access control of /metrics.
+
+The server has no pages for browsers except /docs, but a browser on the same host can be made to request it.
+"""
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -8,6 +11,7 @@ from pydantic import SecretStr
 
 from engine.platform.settings.settings import names_loopback
 from webhook_server.http.ascii_json import AsciiJson
+from webhook_server.http.response_models import ErrorBody
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -26,10 +30,10 @@ _HEADERS: Final = (
 
 
 class SecurityHeadersMiddleware:
-    """ASGI middleware: `inner` with these headers, and /metrics for bearers of `token` alone if there is one.
+    """ASGI middleware: adds the headers that `inner` did not set. With a `token`, /metrics requires it as a bearer.
 
-    With `only_loopback_names` /metrics is answered to requests that name a loopback host, so that no web page reads it
-    by a name that it made resolve to this host.
+    With `only_loopback_names`, /metrics responds 421 unless the Host header names a loopback address: otherwise a web
+    page could read it through a DNS name of its own that resolves to 127.0.0.1 (DNS rebinding).
     """
 
     def __init__(self, inner: AsgiApp, token: SecretStr | None, *, only_loopback_names: bool) -> None:
@@ -56,16 +60,17 @@ class SecurityHeadersMiddleware:
         host = headers.get(b"host", b"").decode("latin-1")
         if self._only_loopback_names and not names_loopback(host):
             return _send_misdirected
+        # compare_digest: == would take the longer, the more of the token is right.
         if self._authorization is None or hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
             return self._inner
         return _send_unauthorized
 
 
 async def _send_misdirected(scope: Scope, receive: Receive, send: Send) -> None:
-    body = {"success": False, "error": "This is not the host you asked for"}
-    await AsciiJson(body, status_code=421)(scope, receive, send)
+    body = ErrorBody(success=False, error="This is not the host you asked for")
+    await AsciiJson(body.to_json(), status_code=421)(scope, receive, send)
 
 
 async def _send_unauthorized(scope: Scope, receive: Receive, send: Send) -> None:
-    body = {"success": False, "error": "Send SPARKY_ADMIN_TOKEN as a bearer token"}
-    await AsciiJson(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
+    body = ErrorBody(success=False, error="Send SPARKY_ADMIN_TOKEN as a bearer token")
+    await AsciiJson(body.to_json(), status_code=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)

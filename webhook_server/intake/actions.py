@@ -1,4 +1,7 @@
-"""What a signal asks for, out of its words: an entry on a side, or an exit. Nothing opens that was not asked for."""
+"""The words for actions and positions, and the entry or exit that they mean together.
+
+Where words disagree the signal is refused or read as an exit, never as an entry.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +17,7 @@ ENTRY_ACTIONS: Final = {
     "SHORT": SignalAction.SELL,
 }
 ACTION_WORDS: Final = (*ENTRY_ACTIONS, *EXIT_WORDS)
-# TradingView's {{strategy.market_position}}, under the names that it is sent by.
+# Names under which senders pass on TradingView's {{strategy.market_position}}.
 POSITION_FIELDS: Final = ("market_position", "marketPosition", "sentiment")
 POSITION_ACTIONS: Final = {
     "LONG": SignalAction.BUY,
@@ -24,11 +27,11 @@ POSITION_ACTIONS: Final = {
     "FLAT": SignalAction.CLOSE,
 }
 _POSITION_HINT: Final = "must be long (or bullish), short (or bearish) or flat"
-_SIDE_WORDS: Final = ("LONG", "SHORT")  # words that name the side itself, which an order's direction does not
+_SIDE_WORDS: Final = ("LONG", "SHORT")  # these name a position; BUY and SELL name an order, which may also reduce one
 
 
 def parse_action(word: object) -> SignalAction:
-    """The action that `word` alone asks for, in any case. Raises ValueError."""
+    """The action that `word` means by itself, in any case. Raises ValueError."""
     upper = ascii_case.upper(word)
     if upper in EXIT_WORDS:
         return SignalAction.CLOSE
@@ -38,23 +41,23 @@ def parse_action(word: object) -> SignalAction:
 
 
 def is_buy_or_sell(word: object) -> bool:
-    """Whether an entry is asked for by the words that other bots also have for closing a part of what is held."""
+    """Whether `word` is BUY or SELL, which other bots also send to reduce a position."""
     return ascii_case.upper(word) in {"BUY", "SELL"}
 
 
 @dataclass(frozen=True)
 class Intent:
-    """What a signal asks for; `is_flat` says that nothing of the position is to stay, whatever part else is named."""
+    """The action of a signal; `is_flat` closes the whole position, whatever `sell_percentage` says."""
 
     action: SignalAction
     is_flat: bool = False
 
 
 def parse_intent(word: object, position: object, *, has_share: bool) -> Intent:
-    """What a signal asks for that also tells the position that is wanted after it; None tells nothing.
+    """The intent of an action `word` with the wanted `position` after it (None: not sent).
 
-    `has_share` says whether the signal names the part of a position to close. A word for an exit is one whatever
-    `position` says. Raises ValueError about `position`, and what `parse_action` raises.
+    `has_share` is whether the signal has a `sell_percentage`. A word for an exit stays an exit whatever `position`
+    says. Raises ValueError about `position`, and the errors of `parse_action`.
     """
     action = parse_action(word)
     wanted = POSITION_ACTIONS.get(ascii_case.upper(position) or "")

@@ -1,8 +1,8 @@
-"""Case of words that senders write, for ASCII only: some letters of other alphabets become ASCII when it changes."""
+"""Upper and lower case of ASCII words: str.upper would turn some letters of other alphabets into ASCII ones."""
 
 
 def upper(value: object) -> str | None:
-    """`value` in upper case, without the blanks around it; None when it is no text in ASCII."""
+    """`value` in upper case and stripped; None when it is no ASCII text."""
     return value.strip().upper() if isinstance(value, str) and value.isascii() else None
 
 

@@ -1,4 +1,4 @@
-"""Who sends this? A `user_id` is a claim; the secret, or a signature made with it, is the proof."""
+"""Authenticates senders: `user_id` is a claim; the user's secret, or a signature made with it, is the proof."""
 
 import hashlib
 import hmac
@@ -11,23 +11,23 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from engine.platform.errors import SparkyError
-from webhook_server.intake import field_reasons, signature_headers
+from webhook_server.intake import field_reasons
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.request_body import Envelope
+from webhook_server.intake.request_body import SIGNATURE_HEADERS, Envelope
 
 MISSING_PROOF: Final = "No webhook secret was sent"
 CACHE_TTL_S: Final = 1.0
 MAX_CACHED_USERS: Final = 10_000
-# Compared against when the user has no secret, so that an unknown user costs the same time as a wrong signature.
+# Verified against when the user has no secret: the time to respond must not tell which users exist.
 _DUMMY_SECRET = SecretStr("whsec_bm8gdXNlciBoYXMgdGhpcyBzZWNyZXQgb2Ygb3Vycw==")
 
 
 class Unauthenticated(SparkyError):
-    """The sender did not prove who it is; the text may be told to it."""
+    """The sender is not authenticated; the text is safe to send to it."""
 
 
 class SecretStore(Protocol):
-    """The part of the store that knows secrets."""
+    """The store's functions for secrets."""
 
     def find_user_by_secret_digest(self, secret_sha256: str) -> UUID | None:
         """The user who owns the secret with this digest (hex)."""
@@ -37,10 +37,9 @@ class SecretStore(Protocol):
 
 
 class CachedSecrets:
-    """`store`, asked again after CACHE_TTL_S: a secret that is withdrawn is good for no longer than that. Safe for
-    threads.
+    """Caches the secrets of `store` for CACHE_TTL_S: a withdrawn secret stays valid no longer than that. Thread-safe.
 
-    Only what proves something is kept, never that nobody has a secret.
+    Only found secrets are cached: a user's first secret works at once, and random user ids do not fill the cache.
     """
 
     def __init__(self, store: SecretStore, monotonic: Callable[[], float]) -> None:
@@ -65,7 +64,7 @@ class CachedSecrets:
 
 
 def authenticate(envelope: Envelope, store: SecretStore) -> UUID:
-    """The user who sends `envelope`. Every proof that is offered must hold; none may contradict the claimed `user_id`.
+    """The user who sent `envelope`. Every proof in it must be valid, and none may contradict the claimed `user_id`.
 
     Raises Unauthenticated, or FieldError when the claimed user_id is no UUID or a signed body claims none.
     """
@@ -81,7 +80,7 @@ def authenticate(envelope: Envelope, store: SecretStore) -> UUID:
 
 
 def find_secret_owner(secret: SecretStr | None, claimed: UUID | None, store: SecretStore) -> UUID:
-    """The user whose secret this is. Raises Unauthenticated, also when it is not `claimed`."""
+    """The owner of the secret. Raises Unauthenticated when there is none, or when it is not `claimed`."""
     user_id = None if secret is None else store.find_user_by_secret_digest(hash_secret(secret))
     if user_id is None or (claimed is not None and not hmac.compare_digest(user_id.bytes, claimed.bytes)):
         raise Unauthenticated("Invalid webhook secret")
@@ -108,19 +107,21 @@ def parse_claimed_user(body: Mapping[str, Any]) -> UUID | None:
 
 def _verify_signature(envelope: Envelope, claimed: UUID | None, store: SecretStore) -> UUID:
     if claimed is None:
-        raise FieldError("user_id", "a signed body must say whose secret signed it")
+        raise FieldError("user_id", "a signed body must say whose secret signed it")  # secrets are stored by user
     secrets = store.list_webhook_secrets(claimed) or (_DUMMY_SECRET,)
-    headers = {name: envelope.headers.get(name, "") for name in signature_headers.HEADER_NAMES}
-    matches = [_is_signed_with(secret, envelope.raw, headers) for secret in secrets]  # all are always tried
+    headers = {name: envelope.headers.get(name, "") for name in SIGNATURE_HEADERS}
+    matches = [
+        _is_signed_with(secret, envelope.raw, headers) for secret in secrets
+    ]  # all are tried, as any() would stop early: equal time
     if not any(matches):
         raise Unauthenticated("Invalid webhook signature")
     return claimed
 
 
 def _is_signed_with(secret: SecretStr, raw: bytes, headers: dict[str, str]) -> bool:
-    """Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, at most 5 minutes old or early."""
+    """Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, the timestamp within 5 minutes of now."""
     try:
         Webhook(secret.get_secret_value()).verify(raw, headers, json_parse=False)
     except (WebhookVerificationError, EmptyWebhookSecretError, ValueError):
-        return False  # ValueError: a signature header of another shape, a secret or body that is no base64 or UTF-8
+        return False  # ValueError: a malformed signature header, a secret that is no base64, a body that is no UTF-8
     return True

@@ -1,4 +1,4 @@
-"""What is wrong with a signal, by the names of its fields, for its sender and for the log."""
+"""The error for fields that cannot be used: names and reasons, for the response and for the log."""
 
 from collections.abc import Mapping
 from typing import Final, Self
@@ -9,10 +9,10 @@ MAX_FIELDS: Final = 30
 
 
 class FieldError(SparkyError, ValueError):
-    """Fields that cannot be used: `reasons` has each one's name, as the sender writes it, and its reason.
+    """Fields that cannot be used: `reasons` has the name of each, as the sender writes it, and its reason.
 
-    A reason is a sentence of ours, which repeats nothing of what was sent. `line` and `column` (from 1) are where the
-    body stops being JSON, None when it does not.
+    A reason never repeats a sent value, which may be a secret. `line` and `column` (from 1) are where a body stops
+    being JSON; None for a body that is.
     """
 
     def __init__(
@@ -35,17 +35,17 @@ class FieldError(SparkyError, ValueError):
 
     @property
     def message(self) -> str:
-        """Every field's own reason; continues `field_name`."""
+        """The reasons of all fields in one sentence that continues `field_name`."""
         (_, first), *others = self.reasons
         return first + "".join(f"; {name}: {reason}" for name, reason in others)
 
     @classmethod
     def from_reasons(cls, reasons: Mapping[str, str]) -> Self:
-        """One error for all fields in `reasons`, which has each one's reason, the first first."""
+        """One error for the fields in `reasons` (name to reason, in order), at most MAX_FIELDS of them."""
         (where, reason), *others = list(reasons.items())[:MAX_FIELDS]
         return cls(where, reason, *others)
 
 
 def is_safe_to_repeat(name: str) -> bool:
-    """Whether an answer may repeat `name`, which a sender wrote: it looks like a field's name, and like no secret."""
+    """Whether a response may repeat the field name `name` of a sender: it looks like a name and like no secret."""
     return len(name) <= 40 and name.isascii() and name.isidentifier() and "whsec" not in name.lower()

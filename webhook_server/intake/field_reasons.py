@@ -1,6 +1,6 @@
-"""Why a value cannot be used, in our words for every kind of error that pydantic finds.
+"""Sentences for senders, one for each type of error that pydantic finds in a field.
 
-pydantic's own sentences show patterns and types of Python, and some repeat a piece of what was sent.
+pydantic's own sentences name Python types and patterns, and some repeat a part of the sent value.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _MESSAGES_BY_TYPE: Final = {
     "less_than_equal": "must be at most {le}",
     "finite_number": "must be a number",
 }
-_MESSAGES_BY_TYPE_FAMILY: Final = {  # the beginning of the kind: uuid_parsing, uuid_type …
+_MESSAGES_BY_TYPE_FAMILY: Final = {  # by the first word of the type: uuid_parsing, uuid_type …
     "uuid": "must be a UUID",
     "string": "must be text",
     "bool": "must be true or false",
@@ -51,10 +51,10 @@ _MESSAGES_BY_TYPE_FAMILY: Final = {  # the beginning of the kind: uuid_parsing, 
 
 
 def describe_error(fault: ErrorDetails, field: str) -> str:
-    """Why the model's `field` cannot be used; continues the field's name."""
+    """Why `field` of the model cannot be used, in a sentence that continues the field's name."""
     kind = fault["type"]
     context = fault.get("ctx", {})
-    if kind == "value_error":  # a sentence of our own validators
+    if kind == "value_error":  # the text of a ValueError of this package's validators
         return str(context["error"])
     sentence = (
         _MESSAGES_BY_FIELD.get((field, kind))
@@ -70,7 +70,7 @@ def has_placeholder(value: object) -> bool:
 
 
 def _format_context(context: Mapping[str, Any]) -> dict[str, str]:
-    """What the sentences name: bounds in digits, words without quotation marks."""
+    """pydantic's context as the sentences show it: bounds in plain digits, words without quotation marks."""
     return {
         name: f"{_parse_bound(value):f}" if name in _BOUNDS else str(value).replace("'", "")
         for name, value in context.items()
@@ -78,5 +78,5 @@ def _format_context(context: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _parse_bound(value: object) -> Decimal:
-    """pydantic has the bound of a Decimal as the text Decimal('1E-8')."""
+    # Of some Decimal types pydantic passes the bound on as the text "Decimal('1E-8')".
     return Decimal(str(value).removeprefix("Decimal('").removesuffix("')"))

@@ -1,4 +1,4 @@
-"""The types of a signal's fields: what may stand in each, and what it is understood as."""
+"""The types of a signal's fields: what is accepted, what it becomes, and its JSON Schema."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from engine.domain import decimals, symbol_names
 from engine.domain.signal import SignalAction
@@ -14,21 +24,21 @@ from engine.platform.plain_text import sanitize_for_storage
 from webhook_server.intake import actions, ascii_case, field_reasons, numerals, symbols
 
 MAX_USD: Final = Decimal(1_000_000_000)
-# Less of a size or of a percentage is a mistake; prices may be as small as any tick.
+# A smaller size or percentage is a mistake of its sender. Prices may be as small as any tick.
 MIN_SIZE: Final = Decimal("0.00000001")
-# Numbers below are seconds since 1970 (up to the year 5138), those above are milliseconds (from 1973).
+# Smaller numbers are seconds since 1970 (up to the year 5138), larger ones milliseconds (from 1973).
 MIN_MILLISECONDS: Final = 100_000_000_000
 _ISO: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?( ?(Z|[+-][0-9]{2}:?[0-9]{2}))?)?",
     re.IGNORECASE,
 )
 
-# As validation context, where an order comes from. Without one it is made by us, or stored and not sent to a venue.
-# As it came: spellings are understood, and everything is checked.
+# Validation contexts: where a signal comes from. None: made by this server, or stored and not sent to a venue yet.
+# From a sender: spellings are normalized and every rule is checked.
 FROM_SENDER: Final = object()
 EXIT_FROM_SENDER: Final = object()
 _SENDER_CONTEXTS: Final = (FROM_SENDER, EXIT_FROM_SENDER)
-# Stored, and may be at a venue: whether senders may still write this is no question any more.
+# Stored, and possibly executed by a venue: today's rules do not apply, since a fill has to be booked anyway.
 WAS_SENT: Final = object()
 
 
@@ -44,12 +54,12 @@ def _parse_symbol(value: object, info: ValidationInfo) -> object:
     except ValueError:
         written = symbol_names.upper(value)
         if info.context is EXIT_FROM_SENDER and is_possible_venue_symbol(written):
-            return written  # it may be held under the exchange's own name; if not, it is refused as not listed
+            return written  # a position may be held under the venue's own name; else it is refused as not listed
         raise
 
 
 def is_possible_venue_symbol(written: str) -> bool:
-    """Whether a position may be booked under that name: exchanges have names of their own, also with a line."""
+    """Whether a position may be booked under the name `written`: venues have names of their own, also with `_`."""
     return symbol_names.is_name(written.replace("_", "X"))
 
 
@@ -59,13 +69,13 @@ def _to_lower(value: object) -> object:
 
 
 def _to_upper(value: object) -> object:
-    """Letters of other alphabets stay as they are, and are refused."""
+    # Text with letters of other alphabets stays as it is, and is refused by the pattern.
     word = ascii_case.upper(value)
     return value if word is None else word
 
 
 def _parse_number(value: object, info: ValidationInfo) -> object:
-    """What is stored may have an exponent in its text."""
+    # A stored Decimal may have an exponent in its text, which is refused from senders.
     return numerals.parse_decimal(value) if info.context in _SENDER_CONTEXTS else value
 
 
@@ -74,7 +84,7 @@ def _parse_whole_number(value: object, info: ValidationInfo) -> object:
 
 
 def _parse_timestamp(value: object) -> object:
-    """Milliseconds or seconds since 1970, as number or text, or ISO 8601."""
+    """Seconds or milliseconds since 1970 as number or text, or ISO 8601; raises ValueError that continues the name."""
     if isinstance(value, str):
         text = value.strip(numerals.BLANKS)
         if _ISO.fullmatch(text):
@@ -104,13 +114,13 @@ def _check_storable(value: str) -> str:
     return value
 
 
-def truncated_text(limit: int) -> AfterValidator:
-    """Text that can be stored, cut after `limit` characters."""
+def truncate_text(limit: int) -> AfterValidator:
+    """A validator for text that can be stored; it cuts the text after `limit` characters."""
     return AfterValidator(lambda value: _check_storable(value)[:limit])
 
 
 def are_equal(values: Iterable[object]) -> bool:
-    """Whether all `values`, as read from JSON, say the same: 100 is "100.0", and long is LONG."""
+    """Whether all `values`, as parsed from JSON, mean the same: 100 equals "100.0", and long equals LONG."""
     return len({_normalize(value) for value in values}) < 2
 
 
@@ -124,17 +134,56 @@ def _normalize(value: object) -> object:
     return Decimal(str(number)) if isinstance(number, int | float | Decimal) else str(value).strip().casefold()
 
 
-_NUMBER: Any = BeforeValidator(_parse_number)
-Usd = Annotated[Decimal, _NUMBER, Field(ge=0, le=MAX_USD)]
-Price = Annotated[Decimal, _NUMBER, Field(ge=decimals.MIN_STEP, le=MAX_USD)]
-Percent = Annotated[Decimal, _NUMBER, Field(ge=MIN_SIZE, lt=100)]
-TakeProfitPercent = Annotated[Decimal, _NUMBER, Field(ge=MIN_SIZE, le=1000)]
-PositionPercent = Annotated[Decimal, _NUMBER, Field(gt=0, le=100)]
-Confidence = Annotated[float, _NUMBER, Field(ge=0, le=1)]
-Leverage = Annotated[int, BeforeValidator(_parse_whole_number), Field(ge=1, le=125)]
-Timestamp = Annotated[datetime, BeforeValidator(_parse_timestamp), AfterValidator(_to_utc)]
-Action = Annotated[SignalAction, BeforeValidator(_parse_action)]
-Symbol = Annotated[str, BeforeValidator(_parse_symbol), StringConstraints(pattern=symbol_names.PATTERN)]
-Exchange = Annotated[str, BeforeValidator(_to_lower), StringConstraints(pattern=r"^[a-z0-9]{2,30}$")]
+class AlsoAsText:
+    """Adds to a number's JSON Schema that it may be sent as text, which a validator before pydantic's own parses."""
+
+    def __init__(self, text_schema: JsonSchemaValue) -> None:
+        self._text_schema = text_schema
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        number = schema["anyOf"][0] if "anyOf" in schema else schema  # of a Decimal pydantic says number or any text
+        return {"anyOf": [number, self._text_schema]}
+
+
+# Bounds stand before the validator that reads text: after it, pydantic would not put them into the JSON Schema.
+DECIMAL_TEXT: Final = {"type": "string", "pattern": r"^ *[0-9]{1,15}(\.[0-9]{1,15})? *$"}
+WHOLE_TEXT: Final = {"type": "string", "pattern": "^ *[0-9]{1,30} *$"}
+_DECIMAL: Any = BeforeValidator(_parse_number)
+_AS_TEXT: Any = AlsoAsText(DECIMAL_TEXT)
+Usd = Annotated[Decimal, Field(ge=0, le=MAX_USD), _DECIMAL, _AS_TEXT]
+Price = Annotated[Decimal, Field(ge=decimals.MIN_STEP, le=MAX_USD), _DECIMAL, _AS_TEXT]
+Percent = Annotated[Decimal, Field(ge=MIN_SIZE, lt=100), _DECIMAL, _AS_TEXT]
+TakeProfitPercent = Annotated[Decimal, Field(ge=MIN_SIZE, le=1000), _DECIMAL, _AS_TEXT]
+PositionPercent = Annotated[Decimal, Field(gt=0, le=100), _DECIMAL, _AS_TEXT]
+Confidence = Annotated[float, Field(ge=0, le=1), _DECIMAL, _AS_TEXT]
+Leverage = Annotated[int, Field(ge=1, le=125), BeforeValidator(_parse_whole_number), AlsoAsText(WHOLE_TEXT)]
+Timestamp = Annotated[
+    datetime, BeforeValidator(_parse_timestamp, json_schema_input_type=datetime | float), AfterValidator(_to_utc)
+]
+Action = Annotated[
+    SignalAction,
+    BeforeValidator(_parse_action),
+    WithJsonSchema({"type": "string", "enum": list(actions.ACTION_WORDS), "description": "In any case"}),
+]
+Symbol = Annotated[
+    str,
+    BeforeValidator(_parse_symbol),
+    StringConstraints(pattern=symbol_names.PATTERN),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^ *[A-Za-z0-9_.:/\u0620-\uffdc-]{2,50} *$",
+            "examples": ["BTCUSDT", "BINANCE:BTCUSDT.P", "BTC/USDT:USDT"],
+            "description": f"A linear perpetual; {symbols.ACCEPTED_FORMS}",
+        }
+    ),
+]
+Exchange = Annotated[
+    str,
+    BeforeValidator(_to_lower),
+    StringConstraints(pattern=r"^[a-z0-9]{2,30}$"),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9]{2,30}$", "examples": ["aster"]}),
+]
 UPPER = BeforeValidator(_to_upper)
 LOWER = BeforeValidator(_to_lower)

@@ -1,6 +1,6 @@
-"""JSON text to one object; when it is none, where it stops being JSON and why, without repeating any of it.
+"""Parses a JSON body to one object. For a malformed body it reports line, column and cause.
 
-The text may hold the sender's secret, in any place once it is malformed.
+The report repeats nothing of the body: a malformed one may have the sender's secret anywhere.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Final
 from webhook_server.intake import numerals
 from webhook_server.intake.field_errors import FieldError
 
-MAX_DEPTH: Final = 32  # the interpreter's own limit differs from version to version
+MAX_DEPTH: Final = 32  # the parser recurses, and the depth at which it fails differs between Python versions
 SEND_ONE_OBJECT: Final = "send one JSON object"
 _TEXT_OR_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _FORM_DATA: Final = re.compile(r"[A-Za-z0-9_.%+-]+=")
@@ -28,7 +28,7 @@ _REASONS_BY_CHARACTER: Final = {
     **dict.fromkeys("/#", "here is a comment; JSON has none"),
 }
 _STRING_ERRORS: Final = ("Unterminated", "Invalid")
-_REASONS_BY_MESSAGE: Final = {  # the beginning of the parser's own message
+_REASONS_BY_MESSAGE: Final = {  # by the beginning of the parser's message
     "Unterminated": "a text begins here and does not end; its closing quotation mark is missing",
     "Invalid control": "here is a line break or another control character inside a text; write \\n for a line break",
     "Invalid \\": "here is a backslash that begins no escape; write \\\\ for a backslash",
@@ -41,9 +41,9 @@ _MISSING_VALUE: Final = "a value is missing, or a text without its double quotat
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object in `raw`; numbers are exact, those that nothing can use are `numerals.Unusable`.
+    """The JSON object in `raw`. Numbers are exact; those out of bounds become `numerals.UnusableNumber`.
 
-    Raises FieldError, with line and column (from 1, in characters) where the text is not JSON.
+    Raises FieldError, with line and column (from 1, in characters) where the text stops being JSON.
     """
     text = _decode(raw)
     if not text.strip(numerals.BLANKS):
@@ -88,7 +88,8 @@ def _check_depth(text: str) -> None:
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON leaves open which of two fields of one name counts; where money moves, neither does."""
+    # JSON does not define which of two fields with one name counts. Parsers differ, so that a signature check and this
+    # server could see different orders: neither value is used.
     found = dict(pairs)
     if len(found) < len(pairs):
         duplicates = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
@@ -114,7 +115,7 @@ def _build_syntax_error(text: str, error: json.JSONDecodeError) -> FieldError:
 
 
 def _find_extra_comma(text: str, at: int) -> int | None:
-    """Where the comma before a closing bracket at or after `at` is. Versions of the parser differ in what they tell."""
+    """The position of a comma before a closing bracket near `at`: Python versions report different positions."""
     before = _skip_blanks_back(text, at)
     comma = at if text.startswith(",", at) else before
     if comma == at and text.startswith(",", before):

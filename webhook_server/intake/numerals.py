@@ -1,7 +1,7 @@
-"""Numbers as senders write them, bounded before anything computes with them.
+"""Parses numbers of senders, bounded before anything computes with them.
 
-Comparing, adding or converting a Decimal of a huge exponent takes as long as its exponent is large, and holds up all
-threads of the process meanwhile.
+Comparing, adding or converting a Decimal takes time in proportion to its exponent and holds the GIL: one signal with
+1e999999999 could stop the whole server.
 """
 
 import re
@@ -19,7 +19,7 @@ _WHOLE: Final = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True)
 class UnusableNumber:
-    """A number in JSON that no field can use; `reason` continues its field's name. As text it is what was sent."""
+    """A JSON number that no field can use; `reason` continues the field's name, `str()` gives the sent text."""
 
     sent: str = field(repr=False)
     reason: str
@@ -40,12 +40,12 @@ def parse_json_number(number: str) -> int | Decimal | UnusableNumber:
 
 
 def parse_json_constant(word: str) -> UnusableNumber:
-    """What NaN, Infinity and -Infinity are, which JSON does not have and charting services write."""
+    """The value of NaN, Infinity and -Infinity: JSON has none of them, but charting services send them."""
     return UnusableNumber(word, "has NaN or Infinity where a number belongs")
 
 
 def parse_decimal(value: object, wanted: str = "must be a number; in text, digits with at most one point") -> object:
-    """A numeral in text as Decimal; anything else that is no bool as it is. Raises ValueError that says `wanted`."""
+    """Text as Decimal; other values unchanged. Raises ValueError with `wanted` for a bool and other text."""
     return _parse_text(value, _NUMERAL, wanted)
 
 
@@ -55,7 +55,7 @@ def parse_whole_number(value: object) -> object:
 
 
 def find_unusable_reason(value: Any) -> str | None:
-    """Why `value` (as read from JSON) or something in it is unusable, or None."""
+    """The reason of the first unusable number in `value` (as parsed from JSON, nested), or None."""
     if isinstance(value, UnusableNumber):
         return value.reason
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -1,4 +1,4 @@
-"""The id of a signal: the sender's own, or one derived from the body, so that a repetition is known without an id."""
+"""The id of a signal: the sender's, or one derived from the body, by which a repetition is recognized without one."""
 
 import uuid
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from webhook_server.intake.field_reasons import ID_FORM
 from webhook_server.intake.request_body import Envelope
 from webhook_server.intake.schemas import REQUEST_ID, WebhookSignal
 
-DERIVED_PREFIX: Final = "body/"  # no sender's id has a slash; `repeated_request` in the database knows the prefix too
+DERIVED_PREFIX: Final = "body/"  # a sender's id has no slash; the SQL function `repeated_request` has the same prefix
 MAX_REPETITION_AGE: Final = timedelta(days=1)
-MIN_RETRY_S: Final = 1.0  # equal bodies that come closer together are a crowd of alerts, not one that is repeated
+MIN_RETRY_S: Final = 1.0  # no sender retries sooner: equal bodies within it are separate alerts
 
 
 class ReceivedRequest(Protocol):
-    """A request that is executed or waits; `received_at` is when it came (UTC)."""
+    """A request that is executed or queued; `received_at` is in UTC."""
 
     @property
     def id(self) -> str: ...
@@ -36,7 +36,7 @@ _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(fields.Timestamp)
 
 @dataclass(frozen=True)
 class SignalId:
-    """`is_repetition` says that a signal of this id came before, as far as its body tells."""
+    """`is_repetition` is whether the body is equal to that of an earlier signal, whose id this is."""
 
     name: str
     is_repetition: bool = False
@@ -52,10 +52,10 @@ def resolve_signal_id(
 ) -> SignalId:
     """The id under which the signal is executed once. `in_progress` is by user and fingerprint of the body.
 
-    A body without an id is one signal for ever when its `timestamp` is of the last day. Otherwise it repeats an equal
-    one that has not been answered yet: it is under way, its sender was told to come back, or hung up. Only a CLOSE of
-    the whole position is new each time: to make it twice does no harm, and to take it for a repetition would leave open
-    what was entered in between.
+    A body without an id but with a `timestamp` of the last day is one signal for ever. Without such a timestamp it
+    repeats an equal one that was not answered yet: that one is in progress, got a 5xx, or its sender hung up. A CLOSE
+    of the whole position is always new: executing it twice does no harm, while taking it for a repetition would leave
+    open what was entered in between.
 
     Raises FieldError and UpstreamUnavailable.
     """
@@ -64,7 +64,7 @@ def resolve_signal_id(
         return SignalId(given)
     if signal.is_whole_exit:
         return SignalId(str(uuid.uuid4()))
-    first = in_progress.get((user_id, envelope.fingerprint))  # it may wait for its turn, and has no row before that
+    first = in_progress.get((user_id, envelope.fingerprint))  # one that is queued has no row in the database yet
     if first is not None and (now - first.received_at).total_seconds() > MIN_RETRY_S:
         return SignalId(first.id, is_repetition=True)
     derived, has_moment = derive_id(envelope.fingerprint), "timestamp" in envelope.body
@@ -77,14 +77,15 @@ def resolve_signal_id(
 
 
 def is_new_once_answered(name: str) -> bool:
-    """Whether the id was derived from a body that tells no moment: once answered, an equal body is another signal."""
+    """Whether the id was derived from a body without a timestamp: after its response an equal body is a new signal."""
     return name.startswith(DERIVED_PREFIX) and name.count("/") > 1
 
 
 def read_sender_id(headers: Mapping[str, str], signal: WebhookSignal) -> str | None:
-    """The sender's id of the signal, None if it gave none: `webhook-id` and `signal_id` are the same thing.
+    """The sender's id of the signal, from the header `webhook-id` or the field `signal_id`; None without either.
 
-    Raises FieldError for an entry that has two different ones, or one that cannot be kept.
+    Raises FieldError for an entry with two different ids or with one that has a wrong form. An exit is executed without
+    such an id.
     """
     header = headers.get("webhook-id", "").strip()
     if header and not REQUEST_ID.fullmatch(header):
@@ -97,7 +98,7 @@ def read_sender_id(headers: Mapping[str, str], signal: WebhookSignal) -> str | N
 
 
 def _is_recent(timestamp: object, now: datetime) -> bool:
-    """One of long ago was copied with its example, or is the same in every message."""
+    # An old timestamp was copied with an example, or is the same in every message: it identifies nothing.
     try:
         moment = _MOMENT.validate_python(timestamp)
     except ValidationError:
@@ -106,5 +107,5 @@ def _is_recent(timestamp: object, now: datetime) -> bool:
 
 
 def derive_id(fingerprint: str) -> str:
-    """`fingerprint` is a SHA-256 in hex; 160 bits of it tell any two bodies apart."""
+    """The id of a body with this `fingerprint` (SHA-256 in hex); 160 bits of it make a collision infeasible."""
     return f"{DERIVED_PREFIX}{fingerprint[:40]}"

@@ -1,4 +1,4 @@
-"""The many spellings of one linear perpetual, such as BTCUSDT; every other contract is refused rather than guessed at.
+"""The many spellings of one linear perpetual, such as BTCUSDT. Other and ambiguous contracts are refused.
 
 The spellings are those of ccxt (BASE/QUOTE:SETTLE), TradingView (EXCHANGE:PAIR, PAIR.P, PAIRPERP), OKX
 (BASE-QUOTE-SWAP), Binance (PAIR) and those that write a separator only.
@@ -13,15 +13,13 @@ QUOTES: Final = (
     *("USDT", "USDC", "USD1", "FDUSD", "BUSD", "TUSD", "USDE", "USDF", "USDS", "USDD", "USDP", "DAI", "USD"),
     *("EUR", "GBP", "JPY", "TRY", "BRL", "AUD", "BTC", "ETH", "BNB"),
 )
-COIN_SETTLED_QUOTE: Final = (
-    "USD"  # exchanges call PAIR_PERP and BASE-QUOTE-SWAP of it what is settled in the base: BTCUSD_PERP
-)
+COIN_SETTLED_QUOTE: Final = "USD"  # BTCUSD_PERP and BTC-USD-SWAP are settled in the base coin: not linear
 ACCEPTED_FORMS: Final = (
     "send BTCUSDT, BTC/USDT:USDT, BTC/USDT, BTC-USDT, BTC_USDT, BTCUSDT.P, BTCUSDTPERP, BTCUSDT_PERP, BTCUSDT-PERP, "
     "BTC-USDT-SWAP, BTC-USDT-PERP, BTC_USDT_PERP or BINANCE:BTCUSDT"
 )
 _ANY_QUOTE: Final = "|".join(sorted(QUOTES, key=len, reverse=True))
-_LETTER: Final = r"[^\W_a-z]"  # and digits; `_is_readable` has looked at those beyond ASCII
+_LETTER: Final = r"[^\W_a-z]"  # or digit; `_is_readable` has checked those beyond ASCII
 _BASE: Final = f"(?P<base>{_LETTER}{{1,20}}?)"
 _QUOTE: Final = f"(?P<quote>{_ANY_QUOTE})"
 _PLAIN: Final = re.compile(f"{_LETTER}{{2,30}}")
@@ -43,7 +41,7 @@ def normalize_symbol(written: str) -> str:
     if not _is_readable(word):
         word = ""
     if _PLAIN.fullmatch(word) and word not in QUOTES and not word.endswith("PERP"):
-        return word  # also a quote that is new to us: the exchange knows what it lists
+        return word  # QUOTES need not have its quote: the venue refuses what it does not list
     found = _parse_pair(_strip_exchange_prefix(word))
     if found is None:
         raise ValueError(f"is no symbol of a linear perpetual; {ACCEPTED_FORMS}")
@@ -55,7 +53,7 @@ def _is_readable(word: str) -> bool:
 
 
 def _strip_exchange_prefix(word: str) -> str:
-    """Text before a colon is an exchange only if it could be no pair and a whole symbol follows."""
+    """`word` after its exchange, as in BINANCE:BTCUSDT; unchanged where a pair stands before the colon."""
     before, colon, after = word.partition(":")
     is_exchange = colon and _PREFIX.fullmatch(before) and before not in QUOTES and not _PAIR.fullmatch(before)
     return after if is_exchange else word
@@ -74,7 +72,7 @@ def _parse_pair(word: str) -> str | None:
 
 
 def _parse_perpetual(word: str) -> str | None:
-    """The pair of a word that says it is a perpetual, unless it may be one that is settled in its base."""
+    """The pair of a word with a mark of perpetuals, unless the contract may be settled in its base coin."""
     found = _PERPETUAL.fullmatch(word)
     if found is not None:
         pair = found["base"] + found["quote"]

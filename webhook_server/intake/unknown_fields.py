@@ -1,6 +1,7 @@
-"""Names by which senders ask for what their signal would not get: an entry that has one is refused, not made without.
+"""Unknown field names that ask for something, such as a stop-loss under another bot's name.
 
-The names are those of other bots, of exchanges and of charting services, and our own in another spelling.
+An entry with one is refused with advice: executed without it, a position would lack the protection or size its sender
+counts on. The names are those of other bots, exchanges and charting services, and misspellings of known ones.
 """
 
 import re
@@ -58,17 +59,17 @@ _ADVICE: Final = {  # names without case and separators
 
 
 def find_advice(name: str, value: object) -> str | None:
-    """What the sender of an entry with a field `name` should do instead; None when it gets all that it asks for."""
+    """What to send instead of the field `name` of an entry; None when the field asks for nothing."""
     return _ADVICE.get(_normalize(name)) if _is_requested(value) else None
 
 
 def index_spellings(names: Iterable[str]) -> Mapping[str, str]:
-    """`names`, all of which mean something, by what all spellings of each have in common."""
+    """Known `names` by their normalized spelling."""
     return {_normalize(name): name for name in names}
 
 
 def find_spelling_advice(name: str, value: object, known: Mapping[str, str]) -> str | None:
-    """As `find_advice`, for `name` as another spelling of one of the `known` names (see `index_spellings`)."""
+    """As `find_advice`, for a misspelling of one of the `known` names (see `index_spellings`)."""
     meant = known.get(_normalize(name))
     return (
         None if meant is None or not _is_requested(value) else f"means nothing in this spelling; send {meant} instead"
@@ -76,7 +77,7 @@ def find_spelling_advice(name: str, value: object, known: Mapping[str, str]) -> 
 
 
 def _is_requested(value: object) -> bool:
-    """A field that is off asks for nothing."""
+    # A field that is off (false) asks for nothing.
     return value is not False and not (isinstance(value, str) and value.strip().lower() == "false")
 
 

@@ -1,4 +1,4 @@
-"""Waiting for a place on the event loop: whatever ends the wait, the place is somebody's or free."""
+"""Waiting for a slot on the event loop: however the wait ends, the slot is taken by one ticket or free."""
 
 import asyncio
 import contextlib
@@ -6,15 +6,15 @@ from uuid import UUID
 
 from webhook_server.admission.execution_slots import AdmissionControl, SlotLimits, Ticket, TicketState, Wakeup
 
-ONE_PLACE = SlotLimits(per_user=1, entries=1, signals=1, waiting_per_user=9, waiting=9)
+ONE_SLOT = SlotLimits(per_user=1, entries=1, signals=1, waiting_per_user=9, waiting=9)
 USER = UUID(int=1)
 
 
 class Scene:
-    """An admission of one place, which `holder` has."""
+    """An admission of one slot, which `holder` has."""
 
     def __init__(self, wait_s: float = 60.0) -> None:
-        self.admission = AdmissionControl(ONE_PLACE, lambda: True, wait_s)
+        self.admission = AdmissionControl(ONE_SLOT, lambda: True, wait_s)
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.holder = self.enter(Wakeup(asyncio.get_running_loop()))
 
@@ -27,7 +27,7 @@ class Scene:
         return ticket, asyncio.ensure_future(self.admission.wait(ticket, wakeup, self.gone))
 
 
-def test_who_waits_gets_the_place_that_becomes_free() -> None:
+def test_who_waits_gets_the_slot_that_becomes_free() -> None:
     async def scene() -> None:
         made = Scene()
         ticket, wait = made.waiting()
@@ -38,7 +38,7 @@ def test_who_waits_gets_the_place_that_becomes_free() -> None:
     asyncio.run(scene())
 
 
-def test_a_place_that_comes_at_the_moment_of_a_cancellation_goes_on_to_the_next() -> None:
+def test_a_slot_that_comes_at_the_moment_of_a_cancellation_goes_on_to_the_next() -> None:
     async def scene() -> None:
         made = Scene()
         _, cancelled = made.waiting()
@@ -54,7 +54,7 @@ def test_a_place_that_comes_at_the_moment_of_a_cancellation_goes_on_to_the_next(
     asyncio.run(scene())
 
 
-def test_a_place_that_comes_to_a_sender_that_is_gone_goes_on_to_the_next() -> None:
+def test_a_slot_that_comes_to_a_sender_that_is_gone_goes_on_to_the_next() -> None:
     async def scene() -> None:
         made = Scene()
         _, mine = made.waiting()
@@ -68,7 +68,7 @@ def test_a_place_that_comes_to_a_sender_that_is_gone_goes_on_to_the_next() -> No
     asyncio.run(scene())
 
 
-def test_a_place_that_came_when_the_time_was_up_is_taken() -> None:
+def test_a_slot_that_came_when_the_time_was_up_is_taken() -> None:
     async def scene() -> None:
         made = Scene(wait_s=0.0)
         ticket, wait = made.waiting()
@@ -92,7 +92,7 @@ def test_who_waits_too_long_is_over_and_leaves_the_queue() -> None:
 
 def test_nothing_waits_where_nothing_will_be_executed() -> None:
     async def scene() -> None:
-        standby = AdmissionControl(ONE_PLACE, lambda: False)
+        standby = AdmissionControl(ONE_SLOT, lambda: False)
         wakeup = Wakeup(asyncio.get_running_loop())
         assert (
             standby.enter(USER, wakeup, is_entry=True).state is TicketState.RUNNING

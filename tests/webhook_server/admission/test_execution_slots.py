@@ -1,4 +1,4 @@
-"""Who executes and who waits, as a model: within all limits, in order, exits first, and nobody waits beside a place."""
+"""Who executes and who waits, as a model: within all limits, in order, exits first, and nobody waits beside a slot."""
 
 from uuid import UUID
 
@@ -30,7 +30,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.places = ExecutionSlots(LIMITS)
+        self.slots = ExecutionSlots(LIMITS)
         self.running: list[Ticket] = []
         self.waiting: list[Ticket] = []
 
@@ -38,7 +38,7 @@ class Model(RuleBasedStateMachine):
     def enter(self, user_id: UUID, *, is_entry: bool, may_wait: bool) -> Ticket | MultipleResults[Ticket]:
         new = ticket(user_id, is_entry=is_entry)
         has_room = self.has_room(new)
-        state = self.places.enter(new, can_wait=may_wait)
+        state = self.slots.enter(new, can_wait=may_wait)
         assert state is new.state
         if has_room:
             assert state is TicketState.RUNNING
@@ -56,13 +56,13 @@ class Model(RuleBasedStateMachine):
         for known in (self.running, self.waiting):
             if gone in known:
                 known.remove(gone)
-        self.started(self.places.leave(gone))
+        self.started(self.slots.leave(gone))
         assert gone.state is TicketState.OVER
-        assert self.places.leave(gone) == (), "what is over gives nothing back a second time"
+        assert self.slots.leave(gone) == (), "what is over gives nothing back a second time"
 
     @rule()
     def dismiss(self) -> None:
-        assert set(self.places.cancel_waiting()) == set(self.waiting)
+        assert set(self.slots.cancel_waiting()) == set(self.waiting)
         assert all(each.state is TicketState.OVER for each in self.waiting)
         self.waiting = []
 
@@ -92,33 +92,33 @@ class Model(RuleBasedStateMachine):
         return of_one >= LIMITS.waiting_per_user or self.count(self.waiting, is_entry=new.is_entry) >= LIMITS.waiting
 
     @invariant()
-    def nobody_waits_beside_a_place(self) -> None:
+    def nobody_waits_beside_a_slot(self) -> None:
         assert not any(self.has_room(each) for each in self.waiting)
 
     @invariant()
-    def no_place_is_lost(self) -> None:
-        assert (self.places.running, self.places.waiting) == (len(self.running), len(self.waiting))
+    def no_slot_is_lost(self) -> None:
+        assert (self.slots.running, self.slots.waiting) == (len(self.running), len(self.waiting))
 
 
 TestPlaces = Model.TestCase
 
 
 def test_persons_take_turns_whoever_has_sent_how_many() -> None:
-    places = ExecutionSlots(SlotLimits(per_user=1, entries=1, signals=2, waiting_per_user=9, waiting=99))
+    slots = ExecutionSlots(SlotLimits(per_user=1, entries=1, signals=2, waiting_per_user=9, waiting=99))
     first = ticket()
-    places.enter(first)
+    slots.enter(first)
     flood = [ticket(PERSONS[0]) for _ in range(5)]
     late = ticket(PERSONS[1])
     for each in [*flood, late]:
-        assert places.enter(each) is TicketState.WAITING
-    assert places.leave(first) == (flood[0],)
-    assert places.leave(flood[0]) == (late,)
-    assert places.leave(late) == (flood[1],)
+        assert slots.enter(each) is TicketState.WAITING
+    assert slots.leave(first) == (flood[0],)
+    assert slots.leave(flood[0]) == (late,)
+    assert slots.leave(late) == (flood[1],)
 
 
 def test_a_person_at_the_limit_keeps_nobody_else_waiting() -> None:
-    places = ExecutionSlots(SlotLimits(per_user=1, entries=2, signals=3, waiting_per_user=9, waiting=99))
+    slots = ExecutionSlots(SlotLimits(per_user=1, entries=2, signals=3, waiting_per_user=9, waiting=99))
     mine, theirs, mine_again, others = ticket(), ticket(PERSONS[1]), ticket(), ticket(PERSONS[2])
-    assert [places.enter(each) for each in (mine, theirs)] == [TicketState.RUNNING] * 2
-    assert [places.enter(each) for each in (mine_again, others)] == [TicketState.WAITING] * 2
-    assert places.leave(theirs) == (others,)
+    assert [slots.enter(each) for each in (mine, theirs)] == [TicketState.RUNNING] * 2
+    assert [slots.enter(each) for each in (mine_again, others)] == [TicketState.WAITING] * 2
+    assert slots.leave(theirs) == (others,)

@@ -1,4 +1,4 @@
-"""Many signals of one person at once: each takes milliseconds, so each waits for a place and nobody is sent away."""
+"""Many signals of one person at once: each takes milliseconds, so each waits for a slot and nobody is sent away."""
 
 import json
 import socket
@@ -144,7 +144,7 @@ def test_hanging_exits_of_several_persons_leave_workers_for_who_sends_next(site:
         assert told([each.result() for each in exits]) == {(200, "closed")}
 
 
-def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_place_taken_and_no_order(site: Site) -> None:
+def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_slot_taken_and_no_order(site: Site) -> None:
     site.market.gate = threading.Event()
     admission = site.server.signal_receiver.admission
     where = urlsplit(site.url)

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
-from uuid import uuid4
 
 import pytest
 
@@ -12,7 +11,6 @@ from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
-from webhook_server.admission.user_rate_limiter import UserRateLimiter
 from webhook_server.app import SLOT_LIMITS, WebhookServer, build
 from webhook_server.background.lease import LEASE_NAME, Lease, build_owner_name
 from webhook_server.clock import SystemClock
@@ -169,15 +167,6 @@ def test_entries_at_a_venue_that_hangs_leave_room_for_exits_and_for_others(
         assert site.user().post(action="CLOSE").json()["action"] == "skipped"
         site.market.gate.set()
         assert sum(future.result().status_code == 200 for future in crowd) == entries
-
-
-def test_a_pace_gives_bursts_and_then_its_rate() -> None:
-    pace, somebody, now = UserRateLimiter(10), uuid4(), 100.0
-    assert [pace.acquire(somebody, now) for _ in range(20)] == [0.0] * 20
-    assert pace.acquire(somebody, now) == pytest.approx(0.1)
-    assert pace.acquire(somebody, now + 0.11) == 0
-    assert pace.acquire(somebody, now + 0.11) > 0
-    assert pace.acquire(uuid4(), now) == 0
 
 
 def test_the_equity_of_every_book_is_a_series(site: Site, store: Store) -> None:

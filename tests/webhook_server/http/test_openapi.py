@@ -20,12 +20,15 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 from schemathesis import Case, CheckFunction, checks
 from schemathesis.config import SchemathesisConfig
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks as openapi
 
 from tests.webhook_server.conftest import Sender, Site
+from webhook_server.http.openapi import build_signal_request
 from webhook_server.http.routes import RouteHandlers, build_router
-from webhook_server.intake import signature_headers
-from webhook_server.intake.schemas import REQUEST_ID
+from webhook_server.intake.actions import POSITION_FIELDS
+from webhook_server.intake.request_body import SIGNATURE_HEADERS
+from webhook_server.intake.schemas import REQUEST_ID, SET_BY_ROUTE, AiSignal, WebhookSignal, list_accepted_names
 
 CASES: Final = int(os.environ.get("API_FUZZ_CASES", "100"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))
@@ -89,7 +92,7 @@ class Traffic:
             given: dict[str, Any] = case.body if isinstance(case.body, dict) else {}
             body, auth = self._proven(given, mark // 6, mark % 6 if isinstance(case.body, dict) else 5)
             case.body = body if isinstance(case.body, dict) else json.dumps(body)  # as charting services send it
-            for name in signature_headers.HEADER_NAMES:
+            for name in SIGNATURE_HEADERS:
                 case.headers.pop(name, None)
         if case.path == "/positions" and mark % 2:
             case.headers["X-Webhook-Secret"] = self._site.sender.secret.get_secret_value()
@@ -148,3 +151,36 @@ def traffic(site: Site) -> Iterator[Traffic]:
 )
 def test_whatever_is_sent_only_what_is_documented_comes_back(case: AnyCase, traffic: Traffic) -> None:
     traffic.send(case)
+
+
+def test_every_body_is_described_as_closed() -> None:
+    models = {name: each for name, each in documented()["components"]["schemas"].items() if each["type"] == "object"}
+    assert len(models) > 20
+    assert [name for name, each in models.items() if each.get("additionalProperties") is not False] == []
+
+
+def describe_body(model: type[WebhookSignal]) -> dict[str, Any]:
+    schema: dict[str, Any] = build_signal_request(model)["requestBody"]["content"]["application/json"]["schema"]
+    return schema
+
+
+def test_every_name_of_a_field_is_described_and_what_only_a_route_sets_is_not() -> None:
+    sent = AiSignal.model_fields.keys() - SET_BY_ROUTE
+    names = {name for field in sent for name in list_accepted_names(field)}
+    assert set(describe_body(AiSignal)["properties"]) == names | {*POSITION_FIELDS, "secret"}
+    assert set(describe_body(AiSignal)["required"]) - set(describe_body(WebhookSignal)["required"]) == {"user_id"}
+
+
+def test_the_check_of_bodies_finds_a_key_too_much_and_one_too_little() -> None:
+    operations = [each.ok() for each in api.get_all_operations() if isinstance(each, Ok)]
+    (live,) = (each for each in operations if each.path == "/health/live")
+    for body, is_valid in (({"status": "ok"}, True), ({"status": "ok", "more": 1}, False), ({}, False)):
+        response = schemathesis.Response(
+            status_code=200,
+            headers={"content-type": ["application/json"]},
+            content=json.dumps(body).encode(),
+            request=requests.Request("GET", "http://localhost/health/live").prepare(),
+            elapsed=0.0,
+            verify=False,
+        )
+        assert live.is_valid_response(response) is is_valid

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from webhook_server.http.refusal_log import REDACTED, RefusalDetails, redact_path, redact_unknown_words
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import parse_envelope
-from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
+from webhook_server.intake.schemas import AiSignal, WebhookSignal
+from webhook_server.intake.signal_parser import parse_signal
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_a_reason_repeats_nothing_of_the_body(sent: dict[str, object]) -> None:
         try:
             parse_signal(parse_envelope(text.encode(), {}).body, WebhookSignal)
         except FieldError as error:
-            lines.append(str(RefusalDetails.from_field_error(error).log_fields()))
+            lines.append(str(RefusalDetails.from_field_error(error).to_log_fields()))
     assert not any(SENT in line for line in lines)
 
 
@@ -71,7 +72,7 @@ def test_names_that_the_sender_made_up_are_left_out_of_reasons_and_fields() -> N
     error = FieldError.from_reasons(
         {"hush_a": "is there more than once", "size": "must be above 0", "hush_b": "is wrong"}
     )
-    shown = RefusalDetails.from_field_error(error).log_fields()
+    shown = RefusalDetails.from_field_error(error).to_log_fields()
     assert shown["reason"] == "\u2026: is there more than once; size: must be above 0; \u2026: is wrong"
     assert (shown["field"], shown["fields"]) == ("\u2026", ["\u2026", "size"])
 
@@ -81,14 +82,14 @@ def test_a_reason_keeps_what_is_ours() -> None:
         parse_signal(
             {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "size": 1, "order_type": "STOP"}, WebhookSignal
         )
-    line = RefusalDetails.from_field_error(refusal.value, UUID(int=1)).log_fields()
+    line = RefusalDetails.from_field_error(refusal.value, UUID(int=1)).to_log_fields()
     assert (line["field"], line["user"]) == ("order_type", str(UUID(int=1)))
     assert "MARKET or LIMIT" in str(line["reason"])
 
 
 def test_line_and_column_are_told_where_the_fault_has_them() -> None:
     error = FieldError("body", "is not JSON", line=3, column=14)
-    assert RefusalDetails.from_field_error(error).log_fields() == {
+    assert RefusalDetails.from_field_error(error).to_log_fields() == {
         "reason": "body: is not JSON",
         "field": "body",
         "line": 3,
@@ -98,6 +99,6 @@ def test_line_and_column_are_told_where_the_fault_has_them() -> None:
 
 @given(st.text(max_size=10))
 def test_whatever_the_name_a_line_is_one_line_of_printable_words(name: str) -> None:
-    shown = RefusalDetails.from_field_error(FieldError(name, "is wrong")).log_fields()
+    shown = RefusalDetails.from_field_error(FieldError(name, "is wrong")).to_log_fields()
     assert shown == {"reason": f"{redact_unknown_words(name)}: is wrong", "field": redact_unknown_words(name)}
     assert all(character.isprintable() for character in str(shown))

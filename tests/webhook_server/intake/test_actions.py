@@ -12,7 +12,8 @@ import requests
 from engine.domain.signal import SignalAction
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import WebhookSignal, load_stored_signal, parse_signal
+from webhook_server.intake.schemas import WebhookSignal, load_stored_signal
+from webhook_server.intake.signal_parser import parse_signal
 
 BODY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT"}
 ENTRY = BODY | {"position_size_usd": 100}

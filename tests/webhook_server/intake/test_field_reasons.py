@@ -15,7 +15,8 @@ from tests.webhook_server.conftest import Site
 from webhook_server.http import openapi
 from webhook_server.intake import symbols
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal
+from webhook_server.intake.schemas import AiSignal, WebhookSignal
+from webhook_server.intake.signal_parser import parse_signal
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "webhooks.md"
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "size": 100}
@@ -162,7 +163,7 @@ def test_every_field_on_the_page_is_in_the_document() -> None:
     table = DOCUMENT.read_text("utf-8").partition("\n| field | meaning |")[2].partition("\n\n**Symbols.**")[0]
     assert {
         name
-        for name in openapi.signal_request(WebhookSignal)["requestBody"]["content"]["application/json"]["schema"][
+        for name in openapi.build_signal_request(WebhookSignal)["requestBody"]["content"]["application/json"]["schema"][
             "properties"
         ]
         if f"`{name}`" not in table

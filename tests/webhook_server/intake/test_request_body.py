@@ -14,37 +14,7 @@ from tests.webhook_server.conftest import Site
 from webhook_server.clock import SystemClock
 from webhook_server.http.health import Health
 from webhook_server.http.routes import LIVE_PATH, RouteHandlers, build_router
-from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import BODY_LIMIT_BYTES, BodyTimeout, BodyTooLarge, parse_envelope, read_body
-from webhook_server.intake.schemas import WebhookSignal, parse_signal
-
-
-@pytest.mark.parametrize(
-    "raw", [b"", b" \n", b"{", b"[]", b"null", b'"a"', b"\xff", b"[" * 60_000, b'{"a":nan}', b"1" * 9_999]
-)
-def test_only_one_json_object_is_a_body(raw: bytes) -> None:
-    with pytest.raises(FieldError):
-        parse_envelope(raw, {})
-
-
-@pytest.mark.parametrize(
-    ("raw", "where"),
-    [
-        (b'{"action":"BUY","action":"SELL"}', "action"),
-        (b'{"action":"CLOSE","symbol":"BTCUSDT","symbol":"ETHUSDT"}', "symbol"),
-        (b'{"secret":"a","secret":"b"}', "secret"),
-        (b'{"x":{"y":1,"y":2}}', "x"),
-        (rb'{"\ud800":1,"\ud800":2}', "body"),
-    ],
-)
-def test_a_field_that_is_there_twice_is_refused_by_name(raw: bytes, where: str) -> None:
-    with pytest.raises(FieldError) as refusal:
-        parse_signal(parse_envelope(raw, {}).body, WebhookSignal)
-    assert where in refusal.value.fields
-
-
-def test_a_byte_order_mark_before_the_object_is_no_fault() -> None:
-    assert parse_envelope(b'\xef\xbb\xbf{"symbol":"X"}', {}).body == {"symbol": "X"}
 
 
 def test_the_secret_is_taken_out_of_the_body() -> None:

@@ -1,15 +1,14 @@
 """What a sender may write, field by field, and what it is understood as."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from engine.domain.signal import SignalAction
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import AiSignal, WebhookSignal, load_stored_signal, parse_signal, unknown_fields
+from webhook_server.intake.schemas import AiSignal, WebhookSignal, load_stored_signal
+from webhook_server.intake.signal_parser import list_unknown_names, parse_signal
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", "position_size_usd": 100}
 
@@ -21,7 +20,7 @@ def test_the_route_says_what_is_an_ai_signal_and_no_sender_can() -> None:
         assert signal.is_ai_signal
         kept = signal.model_dump(mode="json", exclude_none=True)
         assert load_stored_signal(kept, may_have_traded=False).is_ai_signal
-    assert unknown_fields({"is_ai_signal": True}) == ["'is_ai_signal'"]
+    assert list_unknown_names({"is_ai_signal": True}) == ["'is_ai_signal'"]
 
 
 @pytest.mark.parametrize(
@@ -95,63 +94,6 @@ def test_the_engines_signals_name_their_user() -> None:
     with pytest.raises(FieldError) as refusal:
         parse_signal(ENTRY, AiSignal)
     assert refusal.value.field_name == "user_id"
-
-
-def test_a_fault_never_repeats_the_value() -> None:
-    with pytest.raises(FieldError) as refusal:
-        parse_signal(ENTRY | {"strategy_id": "whsec_hidden"}, WebhookSignal)
-    assert "whsec_hidden" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [("buy", "BUY"), ("Long", "BUY"), (" SHORT ", "SELL"), ("sell", "SELL"), ("close", "CLOSE"), ("CLOSE", "CLOSE")],
-)
-def test_actions_are_understood_in_any_case(written: str, meant: str) -> None:
-    assert parse_signal(ENTRY | {"action": written}, WebhookSignal).action is SignalAction(meant)
-
-
-@pytest.mark.parametrize("written", ["BINANCE:BTCUSDT", "btcusdt", "BYBIT:BTCUSDT.P", " BTCUSDT "])
-def test_a_symbol_loses_its_exchange(written: str) -> None:
-    assert parse_signal(ENTRY | {"symbol": written}, WebhookSignal).symbol == "BTCUSDT"
-
-
-@pytest.mark.parametrize("name", ["position_size_usd", "size", "size_usd"])
-def test_the_size_has_several_names_and_may_be_text(name: str) -> None:
-    order = parse_signal({"exchange": "aster", "symbol": "BTCUSDT", "action": "BUY", name: " 12.5 "}, WebhookSignal)
-    assert order.position_size_usd == Decimal("12.5")
-
-
-@pytest.mark.parametrize(
-    "written", [1_700_000_000, 1_700_000_000_000, "1700000000000", "2023-11-14T22:13:20Z", "2023-11-14T22:13:20"]
-)
-def test_a_moment_may_be_milliseconds_seconds_or_iso(written: object) -> None:
-    assert parse_signal(ENTRY | {"timestamp": written}, WebhookSignal).timestamp == datetime(
-        2023, 11, 14, 22, 13, 20, tzinfo=UTC
-    )
-
-
-def test_empty_fields_are_absent_fields() -> None:
-    order = parse_signal(ENTRY | {"stop_loss_percent": "", "strategy_id": None}, WebhookSignal)
-    assert order.stop_loss_percent is None
-    assert order.strategy_id is None
-
-
-def test_two_names_of_one_field_must_say_the_same() -> None:
-    assert parse_signal(ENTRY | {"size": "100"}, WebhookSignal).position_size_usd == 100
-    with pytest.raises(FieldError) as refusal:
-        parse_signal(ENTRY | {"size": 5}, WebhookSignal)
-    assert refusal.value.field_name == "size"
-
-
-def test_a_close_needs_no_size() -> None:
-    assert parse_signal({"exchange": "aster", "symbol": "BTCUSDT", "action": "CLOSE"}, WebhookSignal).is_entry is False
-
-
-def test_unknown_fields_are_ignored_and_listed_by_name() -> None:
-    body = ENTRY | {"comment": "x", "orderType": "MARKET", "zeta": 1}
-    assert parse_signal(body, WebhookSignal).symbol == "BTCUSDT"
-    assert unknown_fields(body) == ["'comment'", "'zeta'"]
 
 
 def test_an_order_survives_its_stored_form() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from tests.webhook_server.conftest import Site
 from webhook_server.intake.field_errors import FieldError
-from webhook_server.intake.schemas import WebhookSignal, parse_signal
+from webhook_server.intake.schemas import WebhookSignal
+from webhook_server.intake.signal_parser import parse_signal
 
 ENTRY: dict[str, Any] = {"exchange": "aster", "action": "BUY", "position_size_usd": 100}
 SPELLINGS = (
