@@ -1,6 +1,6 @@
-"""What an entry may cost: spread, slippage, age of the quote and distance from the mark price, judged by an order book.
+"""Cost limits of an entry: spread, slippage, age of the quote and distance from the mark price, by an order book.
 
-Pure, and for entries only: an exit asks nothing of this. What is not known refuses.
+Pure, and for entries only: an exit is never refused for its cost. An unknown value refuses the entry.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from engine.venues.order_book import Level, OrderBook, average_price, depth, per
 
 MAX_SPREAD_PERCENT: Final = Decimal(1)
 MAX_SLIPPAGE_PERCENT: Final = Decimal(1)
-MAX_AGE_S: Final = 30  # of market time, older or newer
+MAX_AGE_S: Final = 30  # difference from the venue's clock, in either direction
+# Liquidation follows the mark price: far from it, a position may be liquidated as soon as it is opened.
 MAX_MARK_DISTANCE_PERCENT: Final = Decimal(3)
 _SECOND_MS: Final = 1_000
 _FOUR_PLACES: Final = Decimal("0.0001")
@@ -23,41 +24,44 @@ _FOUR_PLACES: Final = Decimal("0.0001")
 
 @dataclass(frozen=True)
 class CostLimits:
-    """In percent: how far the ask may be above the bid, and how much worse than the best price an entry may fill."""
+    """In percent: the maximum of the ask above the bid, and of the average fill price beyond the best price."""
 
     max_spread_percent: Decimal = MAX_SPREAD_PERCENT
     max_slippage_percent: Decimal = MAX_SLIPPAGE_PERCENT
 
     @classmethod
     def from_portfolio(cls, portfolio: Portfolio | None) -> "CostLimits":
-        """The strictest of the person's and the strategy's; the defaults where neither sets one."""
+        """The stricter limits of the person and the strategy; the defaults where neither sets one."""
         sources = () if portfolio is None else (portfolio.settings, portfolio.strategy)
         rows = [row for row in sources if row is not None]
         return cls(
-            _find_strictest((row.max_spread_percent for row in rows), MAX_SPREAD_PERCENT),
-            _find_strictest((row.max_slippage_percent for row in rows), MAX_SLIPPAGE_PERCENT),
+            _select_strictest((row.max_spread_percent for row in rows), MAX_SPREAD_PERCENT),
+            _select_strictest((row.max_slippage_percent for row in rows), MAX_SLIPPAGE_PERCENT),
         )
 
 
 def check_book(book: OrderBook, limits: CostLimits) -> LimitBreach | None:
-    """Why nothing is entered at this book, whatever the size."""
+    """The limit that `book` breaches whatever the size of the entry, or None."""
     return _check_age(book) or _check_spread(book, limits.max_spread_percent) or _check_mark_distance(book)
 
 
 def check_slippage(
     book: OrderBook, quantity: Decimal, limits: CostLimits, *, is_buy: bool, limit_price: Decimal | None = None
 ) -> LimitBreach | None:
-    """Why `quantity` is not entered. With a `limit_price` only what lies within it would be filled, and is judged."""
-    levels = levels_within(book.side(is_buy=is_buy), limit_price, is_buy=is_buy)
+    """The breach of the slippage limit by a market order of `quantity` (base asset), or None.
+
+    With a `limit_price` only the levels within it can fill, so only they are checked.
+    """
+    levels = select_levels_within(book.side(is_buy=is_buy), limit_price, is_buy=is_buy)
     if limit_price is not None:
         quantity = min(quantity, depth(levels))
     if quantity <= 0:
-        return None  # less than a lot, or nothing within the limit price: that is said where it is sent
+        return None  # less than a lot, or no level within the limit price: the venue's own refusal says so better
     max_percent = limits.max_slippage_percent
     average = average_price(levels, quantity)
     if average is None:
-        held, wanted = decimals.format_plain(depth(levels)), decimals.format_plain(quantity)
-        message = f"The order book holds {held} of the {wanted} that would be {'bought' if is_buy else 'sold'}"
+        offered, wanted = decimals.format_plain(depth(levels)), decimals.format_plain(quantity)
+        message = f"The order book holds {offered} of the {wanted} that would be {'bought' if is_buy else 'sold'}"
         return LimitBreach(LimitType.MAX_SLIPPAGE, message, None, max_percent)
     slippage = abs(percent_above(average, levels[0].price))
     if slippage <= max_percent:
@@ -69,17 +73,18 @@ def check_slippage(
     return LimitBreach(LimitType.MAX_SLIPPAGE, message, _round_up(slippage), max_percent)
 
 
-def levels_within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bool) -> tuple[Level, ...]:
-    """The levels that an order within `limit_price` may take; all without one."""
+def select_levels_within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bool) -> tuple[Level, ...]:
+    """The levels at `limit_price` or better; all of them without one."""
     if limit_price is None:
         return levels
-    return tuple(each for each in levels if (each.price <= limit_price if is_buy else each.price >= limit_price))
+    return tuple(level for level in levels if (level.price <= limit_price if is_buy else level.price >= limit_price))
 
 
 def _check_age(book: OrderBook) -> LimitBreach | None:
-    """By the venue's own clock alone, which may run at any speed; where that is not looked at, nothing is judged."""
+    """Compares times of the venue only, because this host's clock may differ, and a simulated one may run faster."""
     if book.clock_ms is None:
-        return None
+        return None  # a venue without a clock of its own: there is nothing to compare with
+    # The clock was read before the book and the mark price after it, so the book may be newer than the clock.
     latest_ms = max(book.clock_ms, book.mark_ms or book.clock_ms)
     for name, at_ms in (("order book", book.at_ms), ("mark price", book.mark_ms)):
         if at_ms is None:
@@ -122,12 +127,12 @@ def _check_mark_distance(book: OrderBook) -> LimitBreach | None:
     return LimitBreach(LimitType.MARK_DISTANCE, message, _round_up(abs(distance)), max_percent)
 
 
-def _find_strictest(limits: Iterator[Decimal | None], default: Decimal) -> Decimal:
-    return min((each for each in limits if each), default=default)
+def _select_strictest(limits: Iterator[Decimal | None], default: Decimal) -> Decimal:
+    return min((limit for limit in limits if limit), default=default)  # 0, like None, sets no limit
 
 
 def _round_up(percent: Decimal) -> Decimal:
-    """To four places, and never to the other side of a limit: a refusal shows what was too much."""
+    """`percent` to four places, away from 0, because a refused value rounded down could look as if it were allowed."""
     return decimals.round_to_step(percent, _FOUR_PLACES, ROUND_UP)
 
 

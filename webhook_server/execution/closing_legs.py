@@ -353,7 +353,7 @@ class ClosingLegExecutor(ABC):
         return quantity
 
     def _round_quantity(self, held: Decimal, instrument: Instrument) -> Decimal:
-        return sizing.closing_quantity(held, self._percent, instrument.lot, min_order_quantity(instrument))
+        return sizing.calculate_closing_quantity(held, self._percent, instrument.lot, min_order_quantity(instrument))
 
     @property
     def _percent(self) -> Decimal:

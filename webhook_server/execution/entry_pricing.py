@@ -8,7 +8,7 @@ from typing import NamedTuple
 from engine.domain import decimals
 from engine.domain.positions import Side
 from engine.platform.errors import SparkyError
-from engine.risk.entry_costs import CostLimits, check_book, check_slippage, levels_within
+from engine.risk.entry_costs import CostLimits, check_book, check_slippage, select_levels_within
 from engine.risk.limit_breach import LimitBreach
 from engine.venues.instrument import Instrument
 from engine.venues.order_book import OrderBook, average_price, extend_last_level
@@ -83,7 +83,7 @@ class EntryPricing:
         best = book.side(is_buy=self._is_buy)[0]
         if not self._is_buy:
             return best.price
-        levels = levels_within(book.asks, self._limit_price, is_buy=True) or (best,)
+        levels = select_levels_within(book.asks, self._limit_price, is_buy=True) or (best,)
         quantity = decimals.quotient(size_usd, best.price)
         average = average_price(extend_last_level(levels, quantity), quantity) or best.price
         return apply_slippage(average, instrument, is_buy=True, slippage_percent=self.slippage_percent)

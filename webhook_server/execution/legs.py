@@ -10,7 +10,7 @@ from typing import Final, Literal
 from engine.domain.errors import OrderRejected
 from engine.domain.positions import MarginMode, Position, Side
 from engine.risk import sizing
-from engine.risk.protection_fit import check_order_count, protectable_quantity
+from engine.risk.protection_fit import calculate_protectable_quantity, check_order_count
 from engine.store.margin import EntryMargin
 from engine.store.webhook_rows import Fill
 from engine.venues.account_state import OrderKind
@@ -80,7 +80,7 @@ class LegExecutor(ClosingLegExecutor):
             entry_margin.check_free_margin(self.trade, margin, size_usd)
             with self.guard_entry(), entry_margin.explain_margin_conflict(self.trade, margin):
                 result, reduced_by = self._price_and_enter(size_usd, instrument, margin)
-        prices = sizing.protective_prices(signal, result.price, instrument.tick)
+        prices = sizing.calculate_protective_prices(signal, result.price, instrument.tick)
         level = entry_margin.liquidation_price(self.trade, mode, instrument, result.quantity, result.price)
         margin_fields = {"margin_mode": mode, "liquidation_price": level}
         return self._build_fill(OPEN, result, signal.leverage, prices).model_copy(update=margin_fields), reduced_by
@@ -146,7 +146,7 @@ class LegExecutor(ClosingLegExecutor):
         quantity = self._entry_quantity(size_usd, wanted, instrument)
         fitting = quantity
         if self.trade.wants_protection:
-            fitting = protectable_quantity(
+            fitting = calculate_protectable_quantity(
                 self.trade.signal, self.trade.held, quantity, instrument, self.pricing.build_quote()
             )
         entry = entry_margin.PlannedEntry(fitting, size_usd / wanted, mark)

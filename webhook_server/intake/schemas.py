@@ -42,7 +42,7 @@ MAX_UNKNOWN_NAMES: Final = 20
 
 
 class ExitTerms(BaseModel):
-    """The price at which the market ended a paper position, and when, in the venue's time; see `liquidation.End`."""
+    """Price and venue time of an exit by the market on paper; see `engine.risk.liquidation.PaperExit`."""
 
     model_config = ConfigDict(frozen=True)
 
