@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from engine.domain.decimals import format_plain, product
-from engine.domain.positions import Position, sign_of
+from engine.domain.positions import Position, get_sign
 from engine.risk.order_sizes import find_netted_dust, max_order_quantity, min_order_quantity
 from engine.venues.instrument import Instrument
 from engine.venues.venue import LiveVenue
@@ -41,7 +41,7 @@ def _check_netting(account: LiveVenue, position: Position, instrument: Instrumen
     account is queried only where those filters would refuse the exit.
     """
     reason = _find_entry_filter_obstacle(position, instrument)
-    if reason is None or fetch_net_quantity(account, position.symbol) * sign_of(position.side) >= position.quantity:
+    if reason is None or fetch_net_quantity(account, position.symbol) * get_sign(position.side) >= position.quantity:
         return None
     return f"opposite positions of the account cover it, and {reason}"
 

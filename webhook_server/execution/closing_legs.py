@@ -12,7 +12,7 @@ import structlog
 
 from engine.domain import decimals
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
-from engine.domain.positions import Position, Side, sign_of
+from engine.domain.positions import Position, Side, get_sign
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.risk import sizing
 from engine.risk.order_sizes import (
@@ -339,7 +339,7 @@ class ClosingLegExecutor(ABC):
             net = self._fetch_net(held.symbol)
         except (UpstreamUnavailable, CredentialsError):
             return quantity
-        return max(Decimal(0), net * sign_of(held.side))
+        return max(Decimal(0), net * get_sign(held.side))
 
     def _fetch_net(self, symbol: str) -> Decimal:
         return next((each.net for each in self.account.fetch_positions(symbol) if each.symbol == symbol), Decimal(0))

@@ -42,7 +42,7 @@ def _parse_symbol(value: object, info: ValidationInfo) -> object:
     try:
         return symbols.normalize_symbol(value)
     except ValueError:
-        written = symbol_names.upper(value)
+        written = symbol_names.to_upper(value)
         if info.context is EXIT_FROM_SENDER and is_possible_venue_symbol(written):
             return written  # it may be held under the exchange's own name; if not, it is refused as not listed
         raise
