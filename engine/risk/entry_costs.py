@@ -11,7 +11,7 @@ from typing import Final
 from engine.domain import decimals
 from engine.risk.limit_breach import LimitBreach, LimitType
 from engine.store.webhook_rows import Portfolio
-from engine.venues.order_book import Level, OrderBook, average_price, depth, percent_above
+from engine.venues.order_book import Level, OrderBook, calculate_average_price, calculate_percent_above, sum_quantities
 
 MAX_SPREAD_PERCENT: Final = Decimal(1)
 MAX_SLIPPAGE_PERCENT: Final = Decimal(1)
@@ -52,18 +52,18 @@ def check_slippage(
 
     With a `limit_price` only the levels within it can fill, so only they are checked.
     """
-    levels = select_levels_within(book.side(is_buy=is_buy), limit_price, is_buy=is_buy)
+    levels = select_levels_within(book.get_side(is_buy=is_buy), limit_price, is_buy=is_buy)
     if limit_price is not None:
-        quantity = min(quantity, depth(levels))
+        quantity = min(quantity, sum_quantities(levels))
     if quantity <= 0:
         return None  # less than a lot, or no level within the limit price: the venue's own refusal says so better
     max_percent = limits.max_slippage_percent
-    average = average_price(levels, quantity)
+    average = calculate_average_price(levels, quantity)
     if average is None:
-        offered, wanted = decimals.format_plain(depth(levels)), decimals.format_plain(quantity)
+        offered, wanted = decimals.format_plain(sum_quantities(levels)), decimals.format_plain(quantity)
         message = f"The order book holds {offered} of the {wanted} that would be {'bought' if is_buy else 'sold'}"
         return LimitBreach(LimitType.MAX_SLIPPAGE, message, None, max_percent)
-    slippage = abs(percent_above(average, levels[0].price))
+    slippage = abs(calculate_percent_above(average, levels[0].price))
     if slippage <= max_percent:
         return None
     message = (
@@ -88,7 +88,7 @@ def _check_age(book: OrderBook) -> LimitBreach | None:
     latest_ms = max(book.clock_ms, book.mark_ms or book.clock_ms)
     for name, at_ms in (("order book", book.at_ms), ("mark price", book.mark_ms)):
         if at_ms is None:
-            return LimitBreach(LimitType.STALE_QUOTE, f"The venue tells no time of its {name}", None, MAX_AGE_S)
+            return LimitBreach(LimitType.STALE_QUOTE, f"The venue publishes no time of its {name}", None, MAX_AGE_S)
         age_s = (book.clock_ms - at_ms) / _SECOND_MS
         if age_s > MAX_AGE_S:
             message = f"The {name} is {age_s:g} s old by the venue's clock, of at most {MAX_AGE_S}"
@@ -117,7 +117,7 @@ def _check_mark_distance(book: OrderBook) -> LimitBreach | None:
         return None
     max_percent, distance = MAX_MARK_DISTANCE_PERCENT, book.mark_distance_percent
     if distance is None:
-        return LimitBreach(LimitType.MARK_DISTANCE, "The venue tells no mark price", None, max_percent)
+        return LimitBreach(LimitType.MARK_DISTANCE, "The venue publishes no mark price", None, max_percent)
     if abs(distance) <= max_percent:
         return None
     message = (

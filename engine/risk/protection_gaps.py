@@ -16,8 +16,8 @@ def find_protection_gap(account: LiveVenue, position: Position, instrument: Inst
 
 def describe_too_small(position: Position, instrument: Instrument) -> str:
     """The sentence for a position that is smaller than the venue's smallest order."""
-    least = format_plain(min_order_quantity(instrument))
-    return f"no order can be for {format_plain(position.quantity)} held: the least is {least}"
+    minimum = format_plain(min_order_quantity(instrument))
+    return f"no order can be for {format_plain(position.quantity)} held: the minimum is {minimum}"
 
 
 def fetch_net_quantity(account: LiveVenue, symbol: str) -> Decimal:
@@ -53,4 +53,4 @@ def _find_entry_filter_obstacle(position: Position, instrument: Instrument) -> s
     usd = product(position.quantity, price)
     if usd >= instrument.min_notional or find_netted_dust(position.quantity, price, instrument) is not None:
         return None
-    return f"its {usd:.2f} USD are below the least of {format_plain(instrument.min_notional)} of an order"
+    return f"its {usd:.2f} USD are below the minimum notional of {format_plain(instrument.min_notional)}"

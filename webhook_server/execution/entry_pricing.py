@@ -11,7 +11,7 @@ from engine.platform.errors import SparkyError
 from engine.risk.entry_costs import CostLimits, check_book, check_slippage, select_levels_within
 from engine.risk.limit_breach import LimitBreach
 from engine.venues.instrument import Instrument
-from engine.venues.order_book import OrderBook, average_price, extend_last_level
+from engine.venues.order_book import OrderBook, calculate_average_price, extend_last_level
 from engine.venues.paper import apply_slippage, ensure_depth
 from engine.venues.quotes import Quote
 from engine.venues.venue import Quotes
@@ -58,7 +58,7 @@ class EntryPricing:
         book = quotes.fetch_entry_book(symbol)
         _raise_breach(check_book(book, self.limits))
         instrument = quotes.fetch_instrument(symbol)
-        max_quantity = decimals.quotient(size_usd, book.side(is_buy=is_buy)[0].price)
+        max_quantity = decimals.quotient(size_usd, book.get_side(is_buy=is_buy)[0].price)
         book = ensure_depth(book, quotes, symbol, max_quantity, is_buy=is_buy)
         _raise_breach(check_book(book, self.limits))  # it may be another one by now
         quantity = decimals.quotient(size_usd, self._expected_price(book, size_usd, instrument))
@@ -80,12 +80,12 @@ class EntryPricing:
 
     def _expected_price(self, book: OrderBook, size_usd: Decimal, instrument: Instrument) -> Decimal:
         """Of a purchase what it pays on average, moved by the slippage; of a sale the best bid, as it may get less."""
-        best = book.side(is_buy=self._is_buy)[0]
+        best = book.get_side(is_buy=self._is_buy)[0]
         if not self._is_buy:
             return best.price
         levels = select_levels_within(book.asks, self._limit_price, is_buy=True) or (best,)
         quantity = decimals.quotient(size_usd, best.price)
-        average = average_price(extend_last_level(levels, quantity), quantity) or best.price
+        average = calculate_average_price(extend_last_level(levels, quantity), quantity) or best.price
         return apply_slippage(average, instrument, is_buy=True, slippage_percent=self.slippage_percent)
 
     @property

@@ -14,7 +14,7 @@ from engine.venues.instrument import Instrument
 from engine.venues.order_book import BOOK_LEVELS, Level, OrderBook
 from engine.venues.order_filters import find_violation, fit_quantity
 from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
-from engine.venues.paper import PaperVenue, fill_price
+from engine.venues.paper import PaperVenue, calculate_fill_price
 from engine.venues.quotes import Quote, Ticker
 from engine.venues.venue import Venue
 
@@ -104,7 +104,7 @@ def test_nothing_waits_on_paper() -> None:
     assert paper.find_order("BTCUSDT", protection.stop_loss_id) is None
 
 
-@pytest.mark.parametrize(("quantity", "reason"), [("0.0009", "below the least"), ("0.0001", "below the least")])
+@pytest.mark.parametrize(("quantity", "reason"), [("0.0009", "below the minimum"), ("0.0001", "below the minimum")])
 def test_less_than_a_lot_is_refused(quantity: str, reason: str) -> None:
     with pytest.raises(OrderRejected, match=reason):
         venue().place_market_order(order(quantity))
@@ -148,7 +148,7 @@ def test_a_fill_is_on_the_tick_and_never_better_than_the_moved_quote(
     bid, ask = Decimal(cents) / 100, Decimal(cents + spread) / 100
     quote = Quote(bid=bid, ask=ask, last=bid, at_ms=0)
     instrument = Instrument(symbol="X", tick=tick, lot=Decimal(1))
-    price = fill_price(quote, instrument, is_buy=is_buy, slippage_percent=slippage)
+    price = calculate_fill_price(quote, instrument, is_buy=is_buy, slippage_percent=slippage)
     assert price % tick == 0
     assert price > 0
     if is_buy:
