@@ -124,7 +124,7 @@ def test_a_limit_order_is_worth_what_its_limit_says() -> None:
 
 def test_more_than_the_most_is_refused() -> None:
     bounded = BTC.model_copy(update={"max_quantity": Decimal(100)})
-    with pytest.raises(OrderRejected, match="above the most"):
+    with pytest.raises(OrderRejected, match="above the maximum"):
         fit_quantity(bounded, order("100.001"))
 
 
