@@ -120,7 +120,7 @@ class PaperRound:
             is_new = price != each.position.liquidation_price
             if name not in self._exited_ids and (is_new or until_ms is not None):
                 yield MarginUpdate(
-                    position_id=name, liquidation_price=price, notes_price=is_new, watched_until_ms=until_ms
+                    position_id=name, liquidation_price=price, updates_price=is_new, watched_until_ms=until_ms
                 )
 
     def _check_symbol(
