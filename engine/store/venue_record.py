@@ -31,8 +31,8 @@ class SymbolFacts(Row):
       those of them whose trades the record did not show. `order_positions`: the positions, open or ended, for which our
       booked orders traded. `booked_outside`: the booked parts of orders of others.
     - `last_trade_id`: the last trade of the account's record that was read (None, 0: never). `read_ms`: the time of
-      the newest event that the reading covered. `unbooked_net`: the net of orders of others up to there that is not booked.
-      `outside_net`: the net that the person has noted as held outside Sparky.
+      the newest event that the reading covered. `unbooked_net`: the net of orders of others up to there
+      that is not booked. `outside_net`: the net that the person has noted as held outside Sparky.
     - `first_ms`: the first entry since books and venue were both seen empty. `last_fill_ms`, `last_fill_id`: the newest
       fill.
     - `cost_ids`: the booked income rows of liquidations; a person has settled those up to `costs_until_ms`.
