@@ -18,7 +18,7 @@ from actors.messages import (
 from actors.runtime.actor import Actor, Peers, ReplyFuture
 from actors.runtime.messages import ErrorReply, Message, StrategyEnded
 from engine.domain.completion import LIMIT_WORDS
-from engine.domain.provider_messages import refusal_until
+from engine.domain.provider_messages import describe_refusal
 from engine.llm.model_availability import ACCOUNT, Availability
 from engine.platform.errors import SkipKind
 from engine.platform.settings.component_settings import RateLimiterSettings
@@ -129,7 +129,7 @@ class RateLimiter(Actor):
             return ErrorReply(kind=SkipKind.TOO_LARGE, reason=impossible)
         hold = permits.refusal
         if hold is not None and hold.until > ask.deadline:
-            until = refusal_until(time.time() + hold.until - now, hold.reason)
+            until = describe_refusal(time.time() + hold.until - now, hold.reason)
             return ErrorReply(kind=SkipKind.NO_PERMIT, reason=until, retry_after_s=max(0.0, hold.until - now))
         account = self._account_availability.unavailable_reason(ACCOUNT, now)
         if account is not None:

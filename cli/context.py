@@ -65,7 +65,7 @@ def migrate_database() -> tuple[str, ...]:
 
 def _check_database_exists(settings: Settings) -> None:
     try:
-        is_made = embedded_postgres.data_dir(settings.sparky_home).exists()
+        is_made = embedded_postgres.get_data_dir(settings.sparky_home).exists()
     except OSError as error:
         raise ConfigurationError(f"The database in {settings.sparky_home} cannot be used: {error.strerror}.") from None
     if not is_made:

@@ -11,7 +11,7 @@ import hypothesis
 import psycopg
 import pytest
 
-from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, data_dir
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, get_data_dir
 from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store, open_store
 from engine.store.transport.postgres import PostgresRpc
@@ -165,7 +165,7 @@ def supabase_session(postgres_home: Path) -> Iterator[Project]:
     with psycopg.connect(build_dsn(postgres_home, "postgres"), autocommit=True) as connection:
         connection.execute(f"create database {PROJECT}")
     with (
-        Forwarder(data_dir(postgres_home) / ".s.PGSQL.5432") as door,
+        Forwarder(get_data_dir(postgres_home) / ".s.PGSQL.5432") as door,
         SupabaseServer(program, f"postgres://postgres@127.0.0.1:{door.port}/{PROJECT}") as server,
     ):
         project = Project(server, door, postgres_home)

@@ -20,7 +20,7 @@ from actors.messages import (
 )
 from actors.monitor.status_totals import SavedSamples, sum_saved_samples
 from actors.runtime.messages import ChildReport, StrategyParked, SupervisorReport
-from engine.domain.provider_messages import not_served, refusal_until
+from engine.domain.provider_messages import describe_refusal, describe_unserved_model
 from engine.domain.signal import SignalOutcome
 from engine.platform.metrics import BREAKER_STATES, OUTBOX_LASTS_S, PARKED, Metrics, label
 
@@ -235,9 +235,9 @@ class MonitorState:
         found = [f"Groq refuses every request: {reason}" for reason in sorted(account)]
         for model, state in self._limiter.items():
             if state.refused_until is not None and state.refused_until > unix_now:
-                found.append(f"{refusal_until(state.refused_until, state.refused_by)} ({model})")
+                found.append(f"{describe_refusal(state.refused_until, state.refused_by)} ({model})")
             if state.gone is not None and state.need_rpm:
-                found.append(not_served(model, state.gone))
+                found.append(describe_unserved_model(model, state.gone))
         return found
 
     def build_status(self, now: float, unix_now: float) -> dict[str, Any]:

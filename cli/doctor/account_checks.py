@@ -45,7 +45,7 @@ class UsedAccount(NamedTuple):
 
 def accounts(settings: Settings) -> list[CheckResult]:
     """One result per account, or one per fault; faults count only for accounts that are used live."""
-    if settings.embeds_database and not embedded_postgres.data_dir(settings.sparky_home).exists():
+    if settings.embeds_database and not embedded_postgres.get_data_dir(settings.sparky_home).exists():
         return []
     used: list[UsedAccount] = []
     with (

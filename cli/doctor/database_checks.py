@@ -45,7 +45,7 @@ ADVICE: Final = {
 
 def database(settings: Settings) -> list[CheckResult]:
     where = "embedded" if settings.embeds_database else "Supabase" if settings.supabase_url else "DATABASE_URL"
-    if settings.embeds_database and not embedded_postgres.data_dir(settings.sparky_home).exists():
+    if settings.embeds_database and not embedded_postgres.get_data_dir(settings.sparky_home).exists():
         return [skip("database", "embedded; `sparky up` makes it")]
     try:
         with open_store_for(settings) as store:

@@ -14,7 +14,7 @@ from cli.column_widths import truncate
 from cli.reconcile import adoption_text
 from cli.warning_texts import describe_kill_switch, unattended_warnings
 from engine.domain import decimals
-from engine.domain.provider_messages import not_served
+from engine.domain.provider_messages import describe_unserved_model
 from engine.platform.plain_text import one_line, safe
 from engine.platform.text_encoding import UTF8, replace_unshowable
 
@@ -200,7 +200,7 @@ def _collect_warnings(view: dict[str, Any]) -> list[str]:
         if row.get("unreadable")
     ]
     gone = {model: state["gone"] for model, state in (view["limiter"] or {}).items() if state.get("gone")}
-    sentences = (not_served(model, reason) for model, reason in gone.items())
+    sentences = (describe_unserved_model(model, reason) for model, reason in gone.items())
     return warnings + [sentence for sentence in sentences if sentence not in warnings]
 
 

@@ -11,7 +11,7 @@ from engine.domain.strategy import EntryRules, StrategyContext
 from engine.llm.thoughts import MAX_TEXT, NoAnswer, after_thoughts, check_surroundings
 from engine.platform.plain_text import sanitize_for_storage
 from engine.platform.values import Frozen
-from engine.risk.entry_rules import BrokenRule, Entry, allowed_size
+from engine.risk.entry_rules import BrokenRule, Entry, apply_entry_rules
 
 MAX_ANSWER: Final = 16_384  # characters; 400 answer tokens are about 2,000
 MAX_REASONING: Final = 100
@@ -93,7 +93,7 @@ def _apply_rules(decision: Decision, limits: DecisionLimits) -> Decimal | Broken
     entry = Entry(Side(decision.action), decision.size_usd, None if stop is None else Decimal(str(stop)))
     held_here = [each for each in limits.positions if each.symbol == decision.symbol]
     position = next((each for each in held_here if each.side is entry.side), held_here[0] if held_here else None)
-    return allowed_size(entry, limits.rules, limits.max_position_usd, position)
+    return apply_entry_rules(entry, limits.rules, limits.max_position_usd, position)
 
 
 def as_hold(decision: Decision, reason: str) -> Decision:

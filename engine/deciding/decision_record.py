@@ -7,7 +7,7 @@ from typing import Any, Final
 from engine.deciding.prompt import prompt_hash, render_notes
 from engine.domain.completion import Usage
 from engine.domain.decision import Decision
-from engine.domain.signal import SIGNAL_OF_ACTION
+from engine.domain.signal import SIGNAL_ACTIONS
 from engine.domain.strategy import Strategy
 from engine.llm.outcome import LlmCall
 from engine.llm.retry import CompletionRetrier
@@ -99,7 +99,7 @@ def _call_record(call: LlmCall, *, is_decisive: bool) -> CallRecord:
 
 def signal_of(decision: Decision, strategy: Strategy, ttl_s: float) -> NewSignal | None:
     """The signal that a decision leaves in the outbox; None for a HOLD."""
-    action = SIGNAL_OF_ACTION.get(decision.action)
+    action = SIGNAL_ACTIONS.get(decision.action)
     if action is None or decision.symbol is None:
         return None
     return NewSignal(

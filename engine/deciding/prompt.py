@@ -15,7 +15,7 @@ from engine.domain.prompt import CANDLES, Prompt
 from engine.domain.strategy import StrategyContext
 from engine.llm.prompt_tokens import estimate_tokens
 from engine.platform.plain_text import sanitize_for_storage
-from engine.risk.entry_rules import largest_entry_usd
+from engine.risk.entry_rules import calculate_max_entry_usd
 
 MAX_TOKENS: Final = 1_200  # of a prompt about one symbol, the owner's notes apart
 MORE_TOKENS_PER_SYMBOL: Final = 600
@@ -90,7 +90,7 @@ def market_block(
             "leverage_max": strategy.leverage_max,
             "min_confidence": strategy.min_confidence,
             "entries_allowed": entries_allowed,
-            "max_entry_usd": float(largest_entry_usd(strategy.rules, strategy.max_position_usd)),
+            "max_entry_usd": float(calculate_max_entry_usd(strategy.rules, strategy.max_position_usd)),
             "stop_loss_required": strategy.rules.stop_loss_required,
             "min_stop_loss_percent": float(strategy.rules.min_stop_loss_percent),
             "adding": strategy.rules.adding.value,

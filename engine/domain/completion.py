@@ -1,4 +1,4 @@
-"""One completion of the model: its text, tokens and cost, and the provider's limits by name."""
+"""One completion of the model: its text, tokens and cost; and the names of the provider's limits."""
 
 from decimal import Decimal
 from typing import Final, Literal
@@ -28,14 +28,14 @@ LIMIT_WORDS: Final[dict[LimitName, str]] = {
 
 
 class KnownLimit(Frozen):
-    """A limit of which a refusal told: its name, and its size in requests or tokens where that was said."""
+    """A limit that a refusal of the provider named; `size` (requests or tokens) is None if the refusal lacked it."""
 
     name: LimitName
     size: int | None = None
 
 
 class Completion(Frozen):
-    """One answer of the model, raw, with what it cost and took."""
+    """One answer of the model: the raw text, its usage, cost (USD) and latency (s)."""
 
     text: str
     model: str
@@ -43,4 +43,4 @@ class Completion(Frozen):
     usage: Usage
     cost_usd: Decimal
     latency_s: float
-    is_usage_told: bool = True  # else `usage` is the most that it can have been
+    is_usage_told: bool = True  # False: the provider reported no usage, and `usage` is an upper bound

@@ -1,10 +1,10 @@
-"""The digits of the books: prices, quantities and money are kept as they came, products and sums are exact.
+"""Exact arithmetic on prices, quantities and money: values keep their digits, products and sums are not rounded.
 
-A figure has at most 40 significant digits and lies below 10^20; ticks of 1e-12 and lots of 1e-8 need a part of that.
-The bound is for the machine: a number without end would take the memory and the time of all. A quotient (an average
-price, the share of a partial close) is rounded to 28 significant digits, half-even, as Python's own contexts and the
-SQL function `quotient` do: far beyond any tick, and what remains of cost and fees is the whole less the part, so that
-nothing is lost.
+A value has at most 40 significant digits and lies below 10^20; ticks of 1e-12 and lots of 1e-8 need fewer. Without the
+bound, one huge number in an answer could use up memory and time. A quotient (an average price, the share of a partial
+close) is rounded half-even to 28 significant digits, as Python's default context and the SQL function `quotient` do.
+That is far finer than any tick; and nothing is lost, because the rest of a cost or fee is computed as the whole less
+the part.
 """
 
 import re
@@ -20,7 +20,7 @@ UPPER_BOUND: Final = Decimal("1E+20")
 
 _TRAPS: Final = (InvalidOperation, DivisionByZero, Overflow)
 _FINEST: Final = Decimal(1).scaleb(-MAX_DIGITS)
-_MAX_TEXT: Final = 64
+_MAX_TEXT: Final = 64  # characters of a number; longer texts are refused before they are parsed
 _MAX_EXPONENT: Final = 100
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,4}))?")
 
@@ -29,7 +29,7 @@ def _context(digits: int) -> Context:
     return Context(prec=digits, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=list(_TRAPS))
 
 
-# Contexts of our own, because libraries change the thread's. Threads share them: an operation reads a context's
+# Contexts of our own, because libraries (ccxt) change the thread's. Threads share them: an operation reads a context's
 # precision and sets only its flags, which nobody looks at.
 _EXACT: Final = _context(6 * MAX_DIGITS)
 _QUOTIENT: Final = _context(QUOTIENT_DIGITS)
@@ -48,14 +48,14 @@ def total(values: Iterable[Decimal]) -> Decimal:
 
 
 def round_to_step(value: Decimal, step: Decimal, rounding: str) -> Decimal:
-    """The multiple of `step` next to `value`, in the direction of `rounding`, however many steps that are."""
+    """The multiple of `step` next to `value` in the direction of `rounding`, one of decimal's ROUND_ constants."""
     return product(_EXACT.divide(value, step).to_integral_value(rounding), step)
 
 
 def round_for_books(value: Decimal) -> Decimal:
-    """`value` as the books keep it: as it is, or rounded half-even to 40 significant digits and 40 places.
+    """`value`, rounded half-even to 40 significant digits and 40 decimal places if it has more.
 
-    Raises ValueError for what is no number, or 10^20 and more.
+    Raises ValueError for NaN, infinity, and 10^20 or more.
     """
     if not value.is_finite() or value.adjusted() >= UPPER_BOUND.adjusted():
         raise ValueError("is no figure of the books")
@@ -65,9 +65,9 @@ def round_for_books(value: Decimal) -> Decimal:
 
 
 def to_decimal(number: Any) -> Decimal:
-    """The decimal that a venue or a library wrote, to its last digit; of a float the shortest text that means it.
+    """The exact decimal of a number or its text; of a float the shortest decimal that stands for it.
 
-    Raises ValueError for NaN, infinity, and what has more digits or a larger exponent than any figure.
+    Raises ValueError for NaN, infinity, texts that are no number, more than 64 characters, and exponents above 100.
     """
     text = str(number)
     match = _NUMBER.fullmatch(text) if len(text) <= _MAX_TEXT else None

@@ -19,7 +19,7 @@ class Action(StrEnum):
 
 
 class Decision(Frozen):
-    """A bounded decision: everything in it has passed the code's checks. `reason` says why a HOLD was forced."""
+    """A decision whose every field has passed the code's checks; `reason` is why the code made it a HOLD."""
 
     action: Action
     symbol: str | None = None
@@ -29,13 +29,14 @@ class Decision(Frozen):
     stop_loss_percent: float | None = None
     take_profit_percent: float | None = None
     reason: str | None = None
-    size_reason: str | None = None  # why an entry is smaller than the model wanted it
+    size_reason: str | None = None  # why an entry is smaller than the model proposed
     is_fault: bool = False  # True when the answer was unusable: it counts as a StrategyFault
 
 
 _FIELDS: Final = ("action", "symbol", "size_usd", "confidence", "reasoning", "stop_loss_percent", "take_profit_percent")
 
-# For constrained decoding every field is required and an optional one is nullable; bounds are checked here, by code.
+# Strict structured outputs demand that every field is required, so an optional one is nullable. Bounds are
+# checked by the decision parser instead, which must not depend on the provider.
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {

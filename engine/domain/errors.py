@@ -1,4 +1,4 @@
-"""Failures of trading, named by what the caller does next; adapters translate foreign exceptions into these."""
+"""Errors of trading, one class for each next move of the caller; adapters translate foreign exceptions into them."""
 
 from typing import Literal
 
@@ -6,42 +6,42 @@ from engine.platform.errors import CycleSkipped, SkipKind, SparkyError, Upstream
 
 
 class VenueUnavailable(UpstreamUnavailable):
-    """A venue does not answer, refuses us for now, or has no usable answer."""
+    """The venue does not answer, refuses requests for now, or sends an unusable answer: try again later."""
 
     service = "venue"
 
 
 class ClockRejected(VenueUnavailable):
-    """A venue that answers, and refuses requests by this host's clock for now."""
+    """The venue refuses requests for now because this host's clock differs too much from its own."""
 
 
 class OrderContradictory(VenueUnavailable):
-    """The venue answers, and contradicts itself about one order: ask again in a moment. All else there can be asked."""
+    """The venue contradicts itself about one order: query that one again in a moment; other requests work."""
 
 
 class LlmUnavailable(UpstreamUnavailable):
-    """The provider of the language model does not answer, or refuses us for now."""
+    """The provider of the language model does not answer, or refuses requests for now."""
 
     service = "groq"
 
 
 class CompletionCutOff(LlmUnavailable):
-    """The model's answer was cut off, however many tokens it might have: an outcome of its own, and no row's fault."""
+    """The model's answer was cut off at every token limit tried; not counted as a fault of the strategy."""
 
 
 class Superseded(CycleSkipped):
-    """Another engine holds the database's lease: what this one asks for or wants to record is refused, for good."""
+    """Another engine holds the database's lease: this one's calls are refused, and repeating them does not help."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(SkipKind.SUPERSEDED, reason)
 
 
 class ModelUnavailable(SparkyError):
-    """The provider does not serve this model (to this account), as another strategy has heard: take the next one."""
+    """The provider does not serve this model (to this account), as a strategy has found out: use the next model."""
 
 
 class StrategyFault(SparkyError):
-    """The strategy's own doing (unusable answer, invalid row): five in a row pause its row."""
+    """The strategy itself is the cause (unusable answer, invalid row): five in a row pause it."""
 
 
 RejectionKind = Literal[
@@ -50,12 +50,13 @@ RejectionKind = Literal[
 
 
 class OrderRejected(SparkyError):
-    """The venue understood the order and said no; sending it again would be refused again.
+    """The venue rejected the order; the same order would be rejected again.
 
-    `kind` says why in one word: too little margin (``funds``), a quantity, price or notional that the instrument's
-    filters do not take (``filter``), another ``leverage`` than asked for, nothing to reduce (``reduce_only``), a stop
-    or target that the market is already beyond (``would_trigger``), a limit price that the market does not reach
-    (``not_marketable``), a setting or a right of the ``account``, or any other reason (``rejected``).
+    `kind` is the reason: too little margin (``funds``), a quantity, price or notional that violates the instrument's
+    filters (``filter``), leverage or margin mode that could not be set (``leverage``), nothing to reduce
+    (``reduce_only``), a stop-loss or take-profit that the market has already passed (``would_trigger``), a limit price
+    that the market does not reach (``not_marketable``), a setting or permission of the ``account``, or any other
+    (``rejected``).
     """
 
     def __init__(self, reason: str, kind: RejectionKind = "rejected") -> None:
@@ -64,15 +65,15 @@ class OrderRejected(SparkyError):
 
 
 class OutsidePriceBand(OrderRejected):
-    """The best price is now further from the mark price than the venue lets orders trade."""
+    """The best price is further from the mark price than the venue's PERCENT_PRICE filter allows now."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, "filter")
 
 
 class OrderIdTaken(OrderRejected):
-    """The venue refuses the client order id as taken, by an order that has ended: another id is needed."""
+    """The client order id was used by an order that has ended, and the venue does not accept it again: use another."""
 
 
 class OrderOutcomeUnknown(SparkyError):
-    """The venue may or may not have accepted the order: ask by client order id before anything else."""
+    """The venue may or may not have accepted the order: query it by client order id before anything else."""

@@ -1,4 +1,4 @@
-"""Market data as strategies see it."""
+"""Market data in the form in which strategies get it."""
 
 from typing import NamedTuple
 
@@ -35,13 +35,13 @@ class Indicators(Frozen):
 
 
 class MarketSnapshot(Frozen):
-    """What a strategy is shown of one symbol.
+    """The market data of one symbol for one cycle.
 
-    `candles` are the last 10 closed ones, oldest first (the indicators saw up to 100). `as_of_ms` is the venue's time
-    when the data was read, `age_s` how old the data was when it was handed out. `filled` are the open times of those of
-    `candles` that the venue did not tell, and `filled_count` is how many of up to 100 it did not.
-    `funding_rate_percent` is what longs pay shorts (negative: get) in `next_funding_minutes`, None where that is not
-    known.
+    `candles` are the last 10 closed ones, oldest first; the indicators use up to 100. `as_of_ms` is the venue's time
+    when the data was fetched, `age_s` its age when the snapshot was sent. `filled` are the open times (ms) of those of
+    `candles` that the venue did not send and that were filled in (see `engine.venues.market_data.candle_repair`),
+    `filled_count` how many of the up to 100 were. `funding_rate_percent` is paid by longs to shorts (negative: by
+    shorts to longs) in `next_funding_minutes`; None is unknown.
     """
 
     venue: str

@@ -1,4 +1,4 @@
-"""Positions: side, margin mode, and what one strategy holds in one symbol."""
+"""Positions: side, margin mode, and the position of one strategy in one symbol."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -14,19 +14,19 @@ class Side(StrEnum):
     SHORT = "SHORT"
 
 
-def sign_of(side: Side) -> int:
+def get_sign(side: Side) -> int:
     """+1 or -1: the sign of a quantity on that side in a net position."""
     return 1 if side is Side.LONG else -1
 
 
-def opposite_side(side: Side) -> Side:
+def get_opposite_side(side: Side) -> Side:
     return Side.SHORT if side is Side.LONG else Side.LONG
 
 
 class MarginMode(StrEnum):
-    """What a position may lose: its own margin (isolated), or all that its account has (cross).
+    """The margin that a position may lose: its own (isolated), or the whole account's (cross).
 
-    Where a strategy names none, a live account stays as it is, and on paper a position is isolated.
+    For a strategy without a margin mode the live account's setting is not changed, and paper positions are isolated.
     """
 
     ISOLATED = "isolated"
@@ -34,7 +34,10 @@ class MarginMode(StrEnum):
 
 
 class Position(Row):
-    """What one strategy holds in one symbol. Prices, quantity and money are exact."""
+    """The position of one strategy (or, without one, of a person) in one symbol.
+
+    `quantity` is in the base asset, always positive; `position_size_usd` is its cost at the entry prices.
+    """
 
     id: UUID
     user_id: UUID
@@ -52,11 +55,11 @@ class Position(Row):
     margin_mode: MarginMode | None = None
     current_price: Decimal | None = None
     unrealized_pnl_usd: Decimal | None = None
-    liquidation_price: Decimal | None = None  # on paper computed, live as the venue told it last
-    watched_until_ms: int | None = Field(default=None, exclude=True)  # see the column's comment
+    liquidation_price: Decimal | None = None  # computed on paper; live, the venue's last report
+    watched_until_ms: int | None = Field(default=None, exclude=True)  # paper: until when candles were checked
     stop_loss_price: Decimal | None = None
     take_profit_price: Decimal | None = None
-    stop_loss_client_order_id: str | None = None  # of the orders that wait at a live venue
+    stop_loss_client_order_id: str | None = None  # of the protective orders open at a live venue
     take_profit_client_order_id: str | None = None
-    exit_order_ids: frozenset[str] = Field(default=frozenset(), exclude=True)  # the venue's, of exits that are booked
+    exit_order_ids: frozenset[str] = Field(default=frozenset(), exclude=True)  # the venue's order ids of booked exits
     is_paper: bool

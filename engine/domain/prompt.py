@@ -1,37 +1,38 @@
-"""The prompt of one cycle as a value, and how an unusable answer is shown to the model again."""
+"""The prompt of one cycle as a value, with the correction that asks the model to repair an unusable answer."""
 
 from typing import Final, NamedTuple
 
 CANDLES: Final = 10
-MAX_REJECTED: Final = 600
+MAX_REJECTED: Final = 600  # characters of a rejected answer that are sent again, because tokens cost
 
 
 class RejectedAnswer(NamedTuple):
-    """An answer that could not be used, as much of it as is worth showing again, and why."""
+    """The beginning of an unusable answer, and why it is unusable."""
 
     text: str
     reason: str
 
 
 class Prompt(NamedTuple):
-    """`system` is the same bytes in every cycle of a profile; `user` ends with the market block.
+    """`system` has the same bytes in every cycle of a profile, for the provider's prefix cache; `user` ends with the
+    market block.
 
-    With `rejected` the model is shown its own unusable answer and asked once more.
+    With `rejected` the model gets its own unusable answer and is asked once more.
     """
 
     system: str
     user: str
-    candles: int = CANDLES  # how many of each symbol are shown
+    candles: int = CANDLES  # per symbol
     rejected: RejectedAnswer | None = None
 
     @property
     def correction(self) -> str:
-        """What is said to a rejected answer."""
+        """The message that follows a rejected answer."""
         reason = self.rejected.reason if self.rejected else ""
         return f"That answer cannot be used: {reason}. Answer again with exactly one JSON object as described."
 
 
 def with_correction(prompt: Prompt, answer: str, reason: str) -> Prompt:
-    """The same prompt with the answer that it got, and the request for one that can be used."""
+    """The same prompt with the rejected `answer` and the `reason`; a `Prompt` whose `correction` asks again."""
     text = answer[:MAX_REJECTED].encode("ascii", "replace").decode()
     return prompt._replace(rejected=RejectedAnswer(text, reason))

@@ -1,12 +1,13 @@
-"""Sentences about the model's provider that the log, /healthz and `sparky status` all show."""
+"""Sentences about the model's provider, the same in the log, in /healthz and in `sparky status`."""
 
 from datetime import datetime
 
 
-def refusal_until(until: float, by: str | None) -> str:
-    """A refusal that ends at `until` (Unix seconds), in the host's local time like the log."""
+def describe_refusal(until: float, by: str | None) -> str:
+    """The sentence for a refusal until `until` (Unix seconds), shown in the host's local time as in the log."""
     return f"Groq refuses until {datetime.fromtimestamp(until).astimezone():%H:%M}: {by or 'no reason given'}"
 
 
-def not_served(model: str, reason: str) -> str:
+def describe_unserved_model(model: str, reason: str) -> str:
+    """The sentence for a model that the provider does not serve, with the provider's `reason`."""
     return f"the provider does not serve {model} ({reason}): change GROQ_MODEL"

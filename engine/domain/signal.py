@@ -1,4 +1,4 @@
-"""What a decision asks the webhook server to do, and the outbox row that carries it."""
+"""Signals: the actions that the webhook server executes, and their rows in the outbox."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +12,7 @@ from engine.platform.values import Row, Utc
 
 
 class SignalAction(StrEnum):
-    """What the webhook server is asked to do."""
+    """The action that a signal requests: BUY opens or adds to a long, SELL to a short, CLOSE ends the position."""
 
     BUY = "BUY"
     SELL = "SELL"
@@ -20,7 +20,7 @@ class SignalAction(StrEnum):
 
 
 class SignalOutcome(StrEnum):
-    """Where a signal ends; `retry` is the one that is not an end."""
+    """The outcome of a delivery; after `retry` the signal stays pending, all others end it."""
 
     DELIVERED = "delivered"
     REFUSED = "refused"
@@ -29,7 +29,7 @@ class SignalOutcome(StrEnum):
     RETRY = "retry"
 
 
-SIGNAL_OF_ACTION = {
+SIGNAL_ACTIONS = {
     Action.LONG: SignalAction.BUY,
     Action.SHORT: SignalAction.SELL,
     Action.CLOSE: SignalAction.CLOSE,
@@ -37,7 +37,7 @@ SIGNAL_OF_ACTION = {
 
 
 class Signal(Row):
-    """A row of the outbox that the dispatcher has leased. `payload` is the body's JSON without any secret."""
+    """A row of the outbox that the dispatcher has leased; `payload` is the request body, without any secret."""
 
     id: UUID
     user_id: UUID
@@ -50,9 +50,9 @@ class Signal(Row):
 
 
 class TradeSignal(Protocol):
-    """What the rules of `engine.risk` read of a signal, whoever made it.
+    """The fields of a signal that `engine.risk` needs, whether a strategy, a person or a charting service sent it.
 
-    Sizes are USD of notional, percents 0 to 100, moments UTC. `side` is that of the position that an entry makes.
+    Sizes are USD of notional, percents 0 to 100, times UTC. `side` is the side of the position that an entry opens.
     """
 
     @property

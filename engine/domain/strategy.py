@@ -1,4 +1,4 @@
-"""A strategy's row, its entry rules, and what one cycle needs of the database."""
+"""A strategy's row, its entry rules, and the data that one cycle reads from the database."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -34,11 +34,12 @@ class Adding(StrEnum):
 
 
 class EntryRules(Row):
-    """What an entry of a strategy must satisfy; see `engine.risk.entry_rules`. Percents are 0 to 100.
+    """The rules for entries of a strategy; see `engine.risk.entry_rules`. Percents are 0 to 100.
 
-    `max_entry_percent` is the share of `max_position_usd` that one entry may have, `min_stop_loss_percent` the least
-    distance of a stop from the entry. The database gives the rules in force (SQL function `entry_rules`, which has the
-    defaults of the profiles); the defaults here, for an answer without them, are the strictest of those.
+    `max_entry_percent` is the maximum of one entry as a share of `max_position_usd`, `min_stop_loss_percent` the
+    minimum distance of a stop-loss from the entry price. The database returns the rules in force (SQL function
+    `entry_rules`, which has the defaults of the profiles). The defaults here are for an answer without rules; they are
+    the strictest of all profiles, so that a missing field never allows more.
     """
 
     stop_loss_required: bool = True
@@ -52,7 +53,7 @@ ModelName = Annotated[str, AfterValidator(model_name)]
 
 
 class Strategy(Row):
-    """A row of `ai_strategies`, as the engine needs it."""
+    """A row of `ai_strategies`, with the columns that the engine uses."""
 
     id: UUID
     user_id: UUID
@@ -80,7 +81,7 @@ class Strategy(Row):
 
 
 class StrategyContext(Row):
-    """All that one cycle needs of the database, read in one call."""
+    """The data that one cycle reads from the database, in one call. Equity and costs are in USD."""
 
     strategy: Strategy
     positions: tuple[Position, ...]

@@ -1,13 +1,14 @@
-"""Which texts can be names of instruments: BTCUSDT, 1000PEPEUSDT, and names in scripts without case (币安人生USDT).
+"""Valid names of instruments: BTCUSDT, 1000PEPEUSDT, and names in scripts without case (币安人生USDT).
 
-Letters that have a case or a compatible form in ASCII (Cyrillic, full width) are left out: they look like others.
+Letters that have a case or a compatible form in ASCII (Cyrillic, full width) are invalid, because they can be mistaken
+for ASCII letters.
 """
 
 import re
 import unicodedata
 from typing import Final
 
-# For pydantic, whose patterns know classes of characters.
+# For pydantic, whose regular expressions support Unicode classes. Python's do not, hence `is_name`.
 PATTERN: Final = r"^[A-Z0-9_\p{Lo}]{2,30}$"
 _LOWER: Final = re.compile("[a-z]+")
 _ASCII: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -23,6 +24,9 @@ def is_caseless(char: str) -> bool:
     return unicodedata.category(char) == "Lo" and unicodedata.normalize("NFKC", char) == char
 
 
-def upper(text: str) -> str:
-    """`text` with the letters of ASCII in upper case and without the blanks around it; no other letter becomes one."""
-    return _LOWER.sub(lambda found: found[0].upper(), text.strip())
+def to_upper(text: str) -> str:
+    """`text` without surrounding blanks and with its ASCII letters in upper case.
+
+    Other letters stay, because Python's `upper` turns some of them into ASCII (the dotless i into I).
+    """
+    return _LOWER.sub(lambda match: match[0].upper(), text.strip())

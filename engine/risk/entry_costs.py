@@ -1,6 +1,6 @@
 """What an entry costs and may cost, by one order book: its price, spread, slippage, age, distance from the mark price.
 
-Pure, and for entries only: an exit asks nothing of this. What is not known refuses.
+Pure, and for entries only: an exit is never refused for its cost. An unknown value refuses the entry.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,21 @@ from engine.domain import decimals
 from engine.risk.limit_breach import LimitBreach, LimitType
 from engine.store.webhook_rows import Portfolio
 from engine.venues.instrument import Instrument
-from engine.venues.order_book import Level, OrderBook, average_price, depth, extend_last_level, percent_above
+from engine.venues.order_book import (
+    Level,
+    OrderBook,
+    calculate_average_price,
+    calculate_percent_above,
+    extend_last_level,
+    sum_quantities,
+)
 from engine.venues.paper import apply_slippage
 from engine.venues.quotes import Quote
 
 MAX_SPREAD_PERCENT: Final = Decimal(1)
 MAX_SLIPPAGE_PERCENT: Final = Decimal(1)
-MAX_AGE_S: Final = 30  # of market time, older or newer
+MAX_AGE_S: Final = 30  # difference from the venue's clock, in either direction
+# Liquidation follows the mark price: far from it, a position may be liquidated as soon as it is opened.
 MAX_MARK_DISTANCE_PERCENT: Final = Decimal(3)
 _SECOND_MS: Final = 1_000
 _FOUR_PLACES: Final = Decimal("0.0001")
@@ -26,19 +34,19 @@ _FOUR_PLACES: Final = Decimal("0.0001")
 
 @dataclass(frozen=True)
 class CostLimits:
-    """In percent: how far the ask may be above the bid, and how much worse than the best price an entry may fill."""
+    """In percent: the maximum of the ask above the bid, and of the average fill price beyond the best price."""
 
     max_spread_percent: Decimal = MAX_SPREAD_PERCENT
     max_slippage_percent: Decimal = MAX_SLIPPAGE_PERCENT
 
     @classmethod
     def from_portfolio(cls, portfolio: Portfolio | None) -> "CostLimits":
-        """The strictest of the person's and the strategy's; the defaults where neither sets one."""
+        """The stricter limits of the person and the strategy; the defaults where neither sets one."""
         sources = () if portfolio is None else (portfolio.settings, portfolio.strategy)
         rows = [row for row in sources if row is not None]
         return cls(
-            _find_strictest((row.max_spread_percent for row in rows), MAX_SPREAD_PERCENT),
-            _find_strictest((row.max_slippage_percent for row in rows), MAX_SLIPPAGE_PERCENT),
+            _select_strictest((row.max_spread_percent for row in rows), MAX_SPREAD_PERCENT),
+            _select_strictest((row.max_slippage_percent for row in rows), MAX_SLIPPAGE_PERCENT),
         )
 
 
@@ -82,36 +90,39 @@ def price_entry(
 
 def _expected_price(book: OrderBook, size_usd: Decimal, instrument: Instrument, terms: EntryTerms) -> Decimal:
     """Of a purchase what it pays on average, moved by the slippage; of a sale the best bid, as it may get less."""
-    best = book.side(is_buy=terms.is_buy)[0]
+    best = book.get_side(is_buy=terms.is_buy)[0]
     if not terms.is_buy:
         return best.price
-    levels = levels_within(book.asks, terms.limit_price, is_buy=True) or (best,)
+    levels = select_levels_within(book.asks, terms.limit_price, is_buy=True) or (best,)
     quantity = decimals.quotient(size_usd, best.price)
-    average = average_price(extend_last_level(levels, quantity), quantity) or best.price
+    average = calculate_average_price(extend_last_level(levels, quantity), quantity) or best.price
     return apply_slippage(average, instrument, is_buy=True, slippage_percent=terms.slippage_percent)
 
 
 def check_book(book: OrderBook, limits: CostLimits) -> LimitBreach | None:
-    """Why nothing is entered at this book, whatever the size."""
+    """The limit that `book` breaches whatever the size of the entry, or None."""
     return _check_age(book) or _check_spread(book, limits.max_spread_percent) or _check_mark_distance(book)
 
 
 def check_slippage(
     book: OrderBook, quantity: Decimal, limits: CostLimits, *, is_buy: bool, limit_price: Decimal | None = None
 ) -> LimitBreach | None:
-    """Why `quantity` is not entered. With a `limit_price` only what lies within it would be filled, and is judged."""
-    levels = levels_within(book.side(is_buy=is_buy), limit_price, is_buy=is_buy)
+    """The breach of the slippage limit by a market order of `quantity` (base asset), or None.
+
+    With a `limit_price` only the levels within it can fill, so only they are checked.
+    """
+    levels = select_levels_within(book.get_side(is_buy=is_buy), limit_price, is_buy=is_buy)
     if limit_price is not None:
-        quantity = min(quantity, depth(levels))
+        quantity = min(quantity, sum_quantities(levels))
     if quantity <= 0:
-        return None  # less than a lot, or nothing within the limit price: that is said where it is sent
+        return None  # less than a lot, or no level within the limit price: the venue's own refusal says so better
     max_percent = limits.max_slippage_percent
-    average = average_price(levels, quantity)
+    average = calculate_average_price(levels, quantity)
     if average is None:
-        held, wanted = decimals.format_plain(depth(levels)), decimals.format_plain(quantity)
-        message = f"The order book holds {held} of the {wanted} that would be {'bought' if is_buy else 'sold'}"
+        offered, wanted = decimals.format_plain(sum_quantities(levels)), decimals.format_plain(quantity)
+        message = f"The order book holds {offered} of the {wanted} that would be {'bought' if is_buy else 'sold'}"
         return LimitBreach(LimitType.MAX_SLIPPAGE, message, None, max_percent)
-    slippage = abs(percent_above(average, levels[0].price))
+    slippage = abs(calculate_percent_above(average, levels[0].price))
     if slippage <= max_percent:
         return None
     message = (
@@ -121,21 +132,22 @@ def check_slippage(
     return LimitBreach(LimitType.MAX_SLIPPAGE, message, _round_up(slippage), max_percent)
 
 
-def levels_within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bool) -> tuple[Level, ...]:
-    """The levels that an order within `limit_price` may take; all without one."""
+def select_levels_within(levels: tuple[Level, ...], limit_price: Decimal | None, *, is_buy: bool) -> tuple[Level, ...]:
+    """The levels at `limit_price` or better; all of them without one."""
     if limit_price is None:
         return levels
-    return tuple(each for each in levels if (each.price <= limit_price if is_buy else each.price >= limit_price))
+    return tuple(level for level in levels if (level.price <= limit_price if is_buy else level.price >= limit_price))
 
 
 def _check_age(book: OrderBook) -> LimitBreach | None:
-    """By the venue's own clock alone, which may run at any speed; where that is not looked at, nothing is judged."""
+    """Compares times of the venue only, because this host's clock may differ, and a simulated one may run faster."""
     if book.clock_ms is None:
-        return None
+        return None  # a venue without a clock of its own: there is nothing to compare with
+    # The clock was read before the book and the mark price after it, so the book may be newer than the clock.
     latest_ms = max(book.clock_ms, book.mark_ms or book.clock_ms)
     for name, at_ms in (("order book", book.at_ms), ("mark price", book.mark_ms)):
         if at_ms is None:
-            return LimitBreach(LimitType.STALE_QUOTE, f"The venue tells no time of its {name}", None, MAX_AGE_S)
+            return LimitBreach(LimitType.STALE_QUOTE, f"The venue publishes no time of its {name}", None, MAX_AGE_S)
         age_s = (book.clock_ms - at_ms) / _SECOND_MS
         if age_s > MAX_AGE_S:
             message = f"The {name} is {age_s:g} s old by the venue's clock, of at most {MAX_AGE_S}"
@@ -164,7 +176,7 @@ def _check_mark_distance(book: OrderBook) -> LimitBreach | None:
         return None
     max_percent, distance = MAX_MARK_DISTANCE_PERCENT, book.mark_distance_percent
     if distance is None:
-        return LimitBreach(LimitType.MARK_DISTANCE, "The venue tells no mark price", None, max_percent)
+        return LimitBreach(LimitType.MARK_DISTANCE, "The venue publishes no mark price", None, max_percent)
     if abs(distance) <= max_percent:
         return None
     message = (
@@ -174,12 +186,12 @@ def _check_mark_distance(book: OrderBook) -> LimitBreach | None:
     return LimitBreach(LimitType.MARK_DISTANCE, message, _round_up(abs(distance)), max_percent)
 
 
-def _find_strictest(limits: Iterator[Decimal | None], default: Decimal) -> Decimal:
-    return min((each for each in limits if each), default=default)
+def _select_strictest(limits: Iterator[Decimal | None], default: Decimal) -> Decimal:
+    return min((limit for limit in limits if limit), default=default)  # 0, like None, sets no limit
 
 
 def _round_up(percent: Decimal) -> Decimal:
-    """To four places, and never to the other side of a limit: a refusal shows what was too much."""
+    """`percent` to four places, away from 0, because a refused value rounded down could look as if it were allowed."""
     return decimals.round_to_step(percent, _FOUR_PLACES, ROUND_UP)
 
 

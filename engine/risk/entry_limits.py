@@ -1,6 +1,6 @@
-"""May this order go ahead? Every limit of the user and of the strategy, as pure functions of one portfolio snapshot.
+"""Checks an entry against every limit of the user and of the strategy: pure functions of one portfolio snapshot.
 
-Entries only: closing is always allowed and never comes here. A limit that cannot be read refuses (fails closed).
+Entries only: an exit is always allowed and never checked here. A limit that cannot be read refuses (fails closed).
 """
 
 from collections.abc import Callable, Iterator
@@ -12,23 +12,23 @@ from typing import Final, TypeVar
 from engine.domain.positions import Position
 from engine.domain.signal import TradeSignal
 from engine.domain.strategy import StrategyStatus
-from engine.risk.entry_rules import BrokenRule, Entry, allowed_size
-from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, no_cost_limit, unreadable_limit
+from engine.risk.entry_rules import BrokenRule, Entry, apply_entry_rules
+from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, build_unreadable_breach, skip_cost_check
 from engine.risk.sizing import ReducedBy
-from engine.risk.symbol_pause import pause_ends_at
+from engine.risk.symbol_pause import calculate_pause_end
 from engine.store.webhook_rows import Portfolio
 
-FUTURE_TOLERANCE: Final = timedelta(minutes=5)
+FUTURE_TOLERANCE: Final = timedelta(minutes=5)  # the sender's clock may be ahead of this host's
 _SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
-SATURDAY: Final = 5
+SATURDAY: Final = 5  # as `datetime.weekday` counts
 _Figure = TypeVar("_Figure")
 
 
 @dataclass(frozen=True)
 class AllowedEntry:
-    """An entry may go ahead with up to `size_usd` of notional; 0 when the position has no room left.
+    """An entry may go ahead with up to `size_usd` of notional; 0 when the position has reached its maximum.
 
-    `reduced_by` names the limits that made it less than was asked, the last of them the smallest.
+    `reduced_by` names the limits that reduced the requested size, the strictest last.
     """
 
     size_usd: Decimal
@@ -36,18 +36,20 @@ class AllowedEntry:
 
 
 def check_entry(
-    signal: TradeSignal, portfolio: Portfolio, held: Position | None, now: datetime, costs: CostCheck = no_cost_limit
+    signal: TradeSignal, portfolio: Portfolio, held: Position | None, now: datetime, costs: CostCheck = skip_cost_check
 ) -> LimitBreach | AllowedEntry:
-    """The first limit that `order` (an entry) meets, or how much of it may be executed.
+    """The first limit that an entry by `signal` breaches, or the size that may be executed.
 
-    `held` is what the same strategy (or person) holds in the order's symbol. `now` is UTC. `costs` says why an entry
-    of a size would cost too much at the venue; it is asked for what the caps leave, when no limit before it refuses.
+    `held` is the position of the same strategy (or person) in the signal's symbol; `now` is UTC. `costs` checks what an
+    entry of a size would cost at the venue. It is called last and with the size that the caps leave, because it sends
+    requests to the venue, which an entry that is refused anyway need not wait for.
     """
     for check in _CHECKS:
         breach = check(signal, portfolio, held, now)
         if breach is not None:
             return breach
     allowed = _apply_entry_rules(signal, portfolio, held)
+    # The documented order has the costs before the entry rules, so a broken rule is returned only after the costs.
     asked = signal.position_size_usd or Decimal(0)
     allowance = _apply_caps(asked if isinstance(allowed, LimitBreach) else allowed, signal, portfolio, held)
     cost_breach = costs(allowance.size_usd) if allowance.size_usd > 0 else None
@@ -59,7 +61,7 @@ def check_entry(
 
 
 def has_account_limits(portfolio: Portfolio) -> bool:
-    """Whether a limit adds up what all strategies of the user do on the exchange."""
+    """Whether a limit counts what all strategies of the user do on the venue together."""
     settings = portfolio.settings
     return settings is not None and any(
         (
@@ -73,9 +75,9 @@ def has_account_limits(portfolio: Portfolio) -> bool:
 
 
 def _require_known(figure: _Figure | None) -> _Figure:
-    """What a limit needs, once `_check_readable` has refused an entry for which it is not known."""
+    """`figure` without None. Raises AssertionError for None, which `_check_readable` has refused before."""
     if figure is None:
-        raise AssertionError("a figure that is not known is refused before a limit looks at it")
+        raise AssertionError("an unknown figure is refused before a limit uses it")
     return figure
 
 
@@ -116,17 +118,18 @@ def _check_age(signal: TradeSignal, portfolio: Portfolio, _held: Position | None
 def _check_readable(
     signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
-    """Whatever limit cannot be read, or needs a figure that is not known, refuses before any of them is judged."""
+    """Refuses for a limit that cannot be read, or whose figure is unknown; before any limit that compares figures."""
     if portfolio.unreadable is not None:
-        return unreadable_limit(portfolio.unreadable)
+        return build_unreadable_breach(portfolio.unreadable)
     missing = next(
-        (name for name, is_needed, figure in _required_figures(signal, portfolio) if is_needed and figure is None), None
+        (name for name, is_needed, figure in _iter_required_figures(signal, portfolio) if is_needed and figure is None),
+        None,
     )
-    return None if missing is None else unreadable_limit(f"{missing} not known")
+    return None if missing is None else build_unreadable_breach(f"{missing} not known")
 
 
-def _required_figures(signal: TradeSignal, portfolio: Portfolio) -> Iterator[tuple[str, object, object]]:
-    """What a limit needs: what it is called, whether there is the limit, and what is known of it."""
+def _iter_required_figures(signal: TradeSignal, portfolio: Portfolio) -> Iterator[tuple[str, object, object]]:
+    """For each limit the words for its figure, whether the limit is set, and the figure (None: unknown)."""
     settings, strategy = portfolio.settings, portfolio.strategy
     if settings is not None:
         yield "the P&L of today is", settings.max_daily_loss_usd, portfolio.realized_pnl_today_usd
@@ -142,14 +145,15 @@ def _required_figures(signal: TradeSignal, portfolio: Portfolio) -> Iterator[tup
 def _check_difference(
     signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
-    found = portfolio.difference
-    if found is None:
+    difference = portfolio.difference
+    if difference is None:
         return None
+    booked, at_venue = difference.booked.normalize(), difference.at_venue.normalize()
     message = (
-        f"{signal.symbol} is {found.booked.normalize():f} in the books and {found.at_venue.normalize():f} at "
-        f"{signal.exchange} since {_format_moment(found.first_seen_at)}: no entries until `sparky reconcile` settles it"
+        f"{signal.symbol} is {booked:f} in the books and {at_venue:f} at {signal.exchange} "
+        f"since {_format_moment(difference.first_seen_at)}: no entries until `sparky reconcile` settles it"
     )
-    return LimitBreach(LimitType.UNSETTLED_DIFFERENCE, message, found.at_venue, found.booked)
+    return LimitBreach(LimitType.UNSETTLED_DIFFERENCE, message, difference.at_venue, difference.booked)
 
 
 def _check_weekend(
@@ -217,9 +221,9 @@ def _check_failures(
 def _check_symbol_pause(
     signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
-    """By the database's clock, which told when the last entry was undone."""
+    """Compares with the database's clock, by which the time of the last undone entry was recorded."""
     undone = _require_known(portfolio.undone_in_symbol)
-    until = pause_ends_at(undone, portfolio.last_undone_at)
+    until = calculate_pause_end(undone, portfolio.last_undone_at)
     if until is None or portfolio.now >= until:
         return None
     entries = "The last entry" if undone == 1 else f"The last {undone} entries"
@@ -236,7 +240,8 @@ def _check_concurrent_positions(
 ) -> LimitBreach | None:
     limit = portfolio.settings.max_concurrent_positions if portfolio.settings else None
     current = portfolio.open_position_count
-    if not limit or held is not None or current < limit:  # more of one, or its reversal, is no further position
+    # Adding to a position, or reversing it, does not increase their number.
+    if not limit or held is not None or current < limit:
         return None
     return LimitBreach(LimitType.CONCURRENT_POSITIONS, f"{current} open positions of at most {limit}", current, limit)
 
@@ -253,13 +258,13 @@ def _check_drawdown(
 
 
 def _apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
-    """The size in USD that the entry rules leave of an AI signal. Orders of people are not bound by them."""
+    """The size in USD that the entry rules allow, or their breach. They apply to AI signals only, not to people's."""
     asked = signal.position_size_usd or Decimal(0)
     strategy = portfolio.strategy
     if strategy is None or not signal.is_ai_signal:
         return asked
     entry = Entry(signal.side, asked, signal.stop_loss_percent)
-    allowed = allowed_size(entry, _require_known(strategy.rules), strategy.max_position_usd, held)
+    allowed = apply_entry_rules(entry, _require_known(strategy.rules), strategy.max_position_usd, held)
     if isinstance(allowed, BrokenRule):
         message = f"The strategy's rules allow no such entry: {allowed.reason}"
         return LimitBreach(LimitType.ENTRY_RULES, message, allowed.current, allowed.limit)
@@ -267,15 +272,16 @@ def _apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position
 
 
 def _check_leverage(signal: TradeSignal, portfolio: Portfolio, allowance: AllowedEntry) -> LimitBreach | None:
-    """Both the leverage asked for and what all the strategy's positions would be of its equity."""
+    """Limits the requested leverage, and the notional of all the strategy's positions as a multiple of its equity."""
     strategy = portfolio.strategy
     if strategy is None:
         return None
     limit = strategy.leverage_max
     if signal.leverage > limit:
         return LimitBreach(LimitType.LEVERAGE, f"Leverage {signal.leverage} of at most {limit}", signal.leverage, limit)
-    others = [each for each in portfolio.open_positions if each.strategy_id == signal.strategy_id]
-    kept = sum((each.position_size_usd for each in others if not _is_reversal(signal, each)), Decimal(0))
+    own = [position for position in portfolio.open_positions if position.strategy_id == signal.strategy_id]
+    # A position that this entry reverses is closed first, so it does not count.
+    kept = sum((position.position_size_usd for position in own if not _is_reversal(signal, position)), Decimal(0))
     exposure = kept + allowance.size_usd
     if strategy.equity_usd > 0 and exposure <= limit * strategy.equity_usd:
         return None
@@ -285,18 +291,19 @@ def _check_leverage(signal: TradeSignal, portfolio: Portfolio, allowance: Allowe
 
 
 def _apply_caps(allowed: Decimal, signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> AllowedEntry:
-    """`allowed` USD, cut to what the caps leave above what is held on the same side."""
+    """`allowed` USD, reduced to what the caps on the position leave beside what is held on the same side."""
     asked = signal.position_size_usd or Decimal(0)
     reduced_by = [ReducedBy.MAX_ENTRY_PERCENT] if allowed < asked else []
     held_usd = held.position_size_usd if held is not None and not _is_reversal(signal, held) else Decimal(0)
-    for name, cap in _caps(portfolio):
+    for name, cap in _iter_caps(portfolio):
         if cap - held_usd < allowed:
             allowed = cap - held_usd
             reduced_by.append(name)
     return AllowedEntry(max(Decimal(0), allowed), tuple(reduced_by))
 
 
-def _caps(portfolio: Portfolio) -> Iterator[tuple[ReducedBy, Decimal]]:
+def _iter_caps(portfolio: Portfolio) -> Iterator[tuple[ReducedBy, Decimal]]:
+    """The maximum notional (USD) of one position, by strategy and by person."""
     if portfolio.strategy is not None:
         yield ReducedBy.MAX_POSITION_USD, portfolio.strategy.max_position_usd
     if portfolio.settings is not None and portfolio.settings.max_position_size_usd:
@@ -308,6 +315,7 @@ def _is_reversal(signal: TradeSignal, position: Position) -> bool:
 
 
 _Check = Callable[[TradeSignal, Portfolio, Position | None, datetime], LimitBreach | None]
+# In the order of `LimitType`, which docs/webhooks.md documents: the first breach is the one that is returned.
 _CHECKS: Final[tuple[_Check, ...]] = (
     _check_kill_switch,
     _check_status,

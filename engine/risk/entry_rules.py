@@ -1,7 +1,7 @@
-"""Whether an entry may be made, and how large: what a risk profile demands and code can hold, as one pure function.
+"""The entry rules of a risk profile, enforced by one pure function: whether an entry may be made, and its size.
 
-The engine asks it before a decision is recorded, the webhook server again before an order is sent, since two signals
-under way at once cannot see each other. The rules in force come from the database (SQL function `entry_rules`).
+The engine calls it before it records a decision, the webhook server again before it sends an order, because two signals
+in execution at once do not know of each other. The rules in force come from the database (SQL function `entry_rules`).
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ UNRESTRICTED: Final = EntryRules(
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry as it is asked for: USD of notional, and the distance of its stop from the entry in percent, or None."""
+    """A requested entry: its notional in USD, and the distance of its stop-loss from the entry price in percent."""
 
     side: Side
     size_usd: Decimal
@@ -33,7 +33,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class BrokenRule:
-    """Why an entry is not made: `current` against `limit` of the field `rule` of `EntryRules`, and a sentence."""
+    """`rule` is the field of `EntryRules` whose `limit` the entry's `current` value breaks; `reason` is a sentence."""
 
     rule: str
     reason: str
@@ -41,24 +41,25 @@ class BrokenRule:
     limit: str | Decimal | bool
 
 
-def largest_entry_usd(rules: EntryRules, max_position_usd: Decimal) -> Decimal:
-    """The notional in USD that one entry may have, rounded down to cents."""
+def calculate_max_entry_usd(rules: EntryRules, max_position_usd: Decimal) -> Decimal:
+    """The maximum notional of one entry in USD, rounded down to cents so that it never exceeds the share."""
     return (max_position_usd * rules.max_entry_percent / _HUNDRED).quantize(_CENT, ROUND_DOWN)
 
 
-def allowed_size(
+def apply_entry_rules(
     entry: Entry, rules: EntryRules, max_position_usd: Decimal, held: Position | None
 ) -> Decimal | BrokenRule:
     """The notional in USD that `entry` may have, or the first rule that it breaks.
 
-    `held` is what the strategy holds in the entry's symbol; against it the entry is a reversal, which adds nothing. A
-    size beyond the largest entry is cut to it. Nothing is filled in: no missing stop, and no wider one.
+    `held` is the strategy's position in the entry's symbol; an entry on its opposite side is a reversal and adds
+    nothing. A size beyond the maximum is reduced to it. A missing or too near stop-loss is never replaced by another
+    one: it is the strategy's decision, and a wider one would risk more than the strategy decided.
     """
-    broken = _stop(entry, rules) or _adding(entry, rules, held)
-    return broken or min(entry.size_usd, largest_entry_usd(rules, max_position_usd))
+    broken = _check_stop_loss(entry, rules) or _check_adding(entry, rules, held)
+    return broken or min(entry.size_usd, calculate_max_entry_usd(rules, max_position_usd))
 
 
-def _stop(entry: Entry, rules: EntryRules) -> BrokenRule | None:
+def _check_stop_loss(entry: Entry, rules: EntryRules) -> BrokenRule | None:
     percent, least = entry.stop_loss_percent, rules.min_stop_loss_percent
     if percent is None:
         if not rules.stop_loss_required:
@@ -70,7 +71,7 @@ def _stop(entry: Entry, rules: EntryRules) -> BrokenRule | None:
     return BrokenRule("min_stop_loss_percent", reason, percent, least)
 
 
-def _adding(entry: Entry, rules: EntryRules, held: Position | None) -> BrokenRule | None:
+def _check_adding(entry: Entry, rules: EntryRules, held: Position | None) -> BrokenRule | None:
     if held is None or held.side is not entry.side or rules.adding is Adding.ALWAYS:
         return None
     what = f"the {held.side.value} in {held.symbol}"
@@ -79,5 +80,5 @@ def _adding(entry: Entry, rules: EntryRules, held: Position | None) -> BrokenRul
         return BrokenRule("adding", f"adding to {what} is not allowed", held.side.value, rules.adding.value)
     if pnl_usd is not None and pnl_usd > 0:
         return None
-    made = "its P&L is not known" if pnl_usd is None else f"its P&L is {pnl_usd:.2f} USD"
-    return BrokenRule("adding", f"adding to {what} is allowed while it wins; {made}", pnl_usd, rules.adding.value)
+    pnl_text = "its P&L is not known" if pnl_usd is None else f"its P&L is {pnl_usd:.2f} USD"
+    return BrokenRule("adding", f"adding to {what} is allowed while it wins; {pnl_text}", pnl_usd, rules.adding.value)

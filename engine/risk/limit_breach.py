@@ -1,4 +1,4 @@
-"""What a risk check says when it refuses an entry."""
+"""The result of a risk check that refuses an entry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class LimitType(StrEnum):
-    """`data.limitType` of a 429, in the order in which the limits are looked at: docs/webhooks.md has it as a table."""
+    """`data.limitType` of a 429, in the order in which the limits are checked; docs/webhooks.md has it as a table."""
 
     KILL_SWITCH = "kill_switch"
     STRATEGY_STATUS = "strategy_status"
@@ -41,14 +41,14 @@ class LimitBreach:
     limit: Any
 
 
-def unreadable_limit(reason: str) -> LimitBreach:
-    """A limit that is absent or makes no sense where one is needed: not knowing is no permission."""
+def build_unreadable_breach(reason: str) -> LimitBreach:
+    """The breach for a missing or invalid limit or figure, without which no entry is allowed."""
     return LimitBreach(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)
 
 
-def no_cost_limit(_size_usd: Decimal) -> LimitBreach | None:
-    """Leaves what an entry costs at the venue to be judged later."""
+def skip_cost_check(_size_usd: Decimal) -> LimitBreach | None:
+    """A `CostCheck` that allows everything, for entries whose costs are checked later."""
     return None
 
 
-CostCheck = Callable[[Decimal], LimitBreach | None]  # why an entry of so many dollars would cost too much
+CostCheck = Callable[[Decimal], LimitBreach | None]  # the cost limit that an entry of this notional (USD) breaches

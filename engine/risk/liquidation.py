@@ -1,12 +1,12 @@
-"""When and at what price a position on paper ends by the market alone: liquidated, stopped or at its target. Pure.
+"""When and at what price a paper position exits by the market alone: liquidation, stop-loss or take-profit. Pure.
 
 Source: Binance's documentation of USDⓈ-M futures, "How to calculate liquidation price", for linear contracts: a
-position is liquidated when its margin with its unrealised profit is no more than the maintenance margin, a rate of its
-notional. An isolated position's own margin is its cost by its leverage, and funding is paid from it; fees are paid from
-the wallet. With cross margin the positions of a book share its wallet. The rate is the venue's public one, but never
-above half of the initial margin, which is what the tiers of Binance-shaped venues come to (125x: 0.4 %, 20x: 2.5 %).
-The fee of a liquidation is `LIQUIDATION_FEE` of the notional (`liquidationFee` in Binance's exchangeInfo for
-BTCUSDT), as far as margin is left. Nothing is lost beyond the margin: the exit is at the bankruptcy price at worst.
+position is liquidated when its margin plus its unrealised profit is at or below the maintenance margin, a rate of its
+notional. An isolated position's own margin is its cost divided by its leverage, and funding is paid from it; fees are
+paid from the wallet. With cross margin the positions of a strategy share its wallet. The rate is the one that the venue
+publishes, but never above half of the initial margin, which matches the tiers of Binance-shaped venues (125x: 0.4 %,
+20x: 2.5 %). The fee of a liquidation is `LIQUIDATION_FEE` of the notional (`liquidationFee` in Binance's exchangeInfo
+for BTCUSDT), as far as margin is left. No more than the margin is lost: the worst exit is at the bankruptcy price.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ from engine.domain.positions import MarginMode, Position, Side
 LIQUIDATED: Final = "liquidated"
 STOP_LOSS: Final = "stop_loss"
 TAKE_PROFIT: Final = "take_profit"
-MAX_MAINTENANCE_RATE: Final = Decimal("0.025")
+MAX_MAINTENANCE_RATE: Final = Decimal("0.025")  # also for a venue that publishes none: a high rate liquidates early
 LIQUIDATION_FEE: Final = Decimal("0.0125")
 ZERO: Final = Decimal(0)
 
 
 class Bar(NamedTuple):
-    """Prices of one symbol from `at_ms` on: a candle's, or one price four times."""
+    """Prices (USD) of one symbol: those of a candle that opened at `at_ms`, or one price at `at_ms` four times."""
 
     at_ms: int
     open: Decimal
@@ -35,13 +35,16 @@ class Bar(NamedTuple):
     close: Decimal
 
     @classmethod
-    def of(cls, price: Decimal, at_ms: int) -> "Bar":
-        """One price at one moment."""
+    def from_price(cls, price: Decimal, at_ms: int) -> "Bar":
+        """A bar of one price at one moment."""
         return cls(at_ms, price, price, price, price)
 
 
 class MarginedPosition(NamedTuple):
-    """What a position is to its margin: `cost_usd` is its quantity at its entry prices, `rate` that of maintenance."""
+    """The figures of a position that decide about its liquidation.
+
+    `cost_usd` is the quantity (base asset) at its entry prices, `rate` the maintenance rate, a share of the notional.
+    """
 
     side: Side
     quantity: Decimal
@@ -52,32 +55,36 @@ class MarginedPosition(NamedTuple):
     def sign(self) -> int:
         return 1 if self.side is Side.LONG else -1
 
-    def profit(self, price: Decimal) -> Decimal:
-        """Unrealised, in USD, before fees."""
+    def calculate_profit(self, price: Decimal) -> Decimal:
+        """The unrealised profit in USD at `price`, before fees."""
         value = decimals.product(self.quantity, price)
         return decimals.subtract(value, self.cost_usd) * self.sign
 
-    def maintenance(self, price: Decimal) -> Decimal:
-        """What must be left as margin at that price, in USD."""
+    def calculate_maintenance_margin(self, price: Decimal) -> Decimal:
+        """The maintenance margin in USD at `price`."""
         return decimals.product(decimals.product(self.quantity, price), self.rate)
 
-    def liquidation_price(self, margin_usd: Decimal) -> Decimal | None:
-        """The price at which margin and profit come to the maintenance margin; None where no price does that."""
-        return self._price(margin_usd, self.rate)
+    def calculate_liquidation_price(self, margin_usd: Decimal) -> Decimal | None:
+        """The price at which margin plus profit equals the maintenance margin; None where no price does."""
+        return self._solve_price(margin_usd, self.rate)
 
-    def bankruptcy_price(self, margin_usd: Decimal) -> Decimal | None:
-        """The price at which nothing of the margin is left; None where no price does that."""
-        return self._price(margin_usd, ZERO)
+    def calculate_bankruptcy_price(self, margin_usd: Decimal) -> Decimal | None:
+        """The price at which margin plus profit is 0; None where no price does that."""
+        return self._solve_price(margin_usd, ZERO)
 
-    def _price(self, margin_usd: Decimal, rate: Decimal) -> Decimal | None:
+    def _solve_price(self, margin_usd: Decimal, rate: Decimal) -> Decimal | None:
+        # margin + sign * (quantity * price - cost) = rate * quantity * price, solved for the price
         share = decimals.product(self.quantity, 1 - rate * self.sign)
         price = decimals.quotient(decimals.subtract(self.cost_usd, margin_usd * self.sign), share)
         return price if price > 0 else None
 
 
-class End(NamedTuple):
-    """How a position ends. `fee_usd` is given for a price that already is what the exit brings; None: an order at the
-    market is made at it."""
+class PaperExit(NamedTuple):
+    """An exit by the market: `reason` is LIQUIDATED, STOP_LOSS or TAKE_PROFIT.
+
+    With a `fee_usd` the exit is booked at `price` and with that fee. None means that a market order is simulated at
+    `price`, with slippage and the taker fee.
+    """
 
     reason: str
     price: Decimal
@@ -85,168 +92,202 @@ class End(NamedTuple):
     fee_usd: Decimal | None = None
 
 
-def maintenance_rate(public_rate: Decimal | None, leverage: int) -> Decimal:
-    """The maintenance rate of a position, from what the venue publishes to anybody (None: nothing)."""
+def calculate_maintenance_rate(public_rate: Decimal | None, leverage: int) -> Decimal:
+    """The maintenance rate of a position, given the rate in the venue's public list (None where it has none)."""
     return min(
         MAX_MAINTENANCE_RATE if public_rate is None else public_rate,
         decimals.quotient(Decimal(1), Decimal(2 * leverage)),
     )
 
 
-def margined_position(position: Position, public_rate: Decimal | None) -> MarginedPosition:
-    rate = maintenance_rate(public_rate, position.leverage)
+def build_margined_position(position: Position, public_rate: Decimal | None) -> MarginedPosition:
+    """The figures of `position`; `public_rate` as in `calculate_maintenance_rate`."""
+    rate = calculate_maintenance_rate(public_rate, position.leverage)
     return MarginedPosition(position.side, position.quantity, position.position_size_usd, rate)
 
 
 def is_cross(position: Position, wallet_usd: Decimal | None) -> bool:
-    """Whether a paper position shares its strategy's wallet; without one it is isolated whatever was asked for."""
+    """Whether a paper position shares its strategy's wallet (USD).
+
+    A position without a strategy has no wallet and is isolated, whatever margin mode was requested.
+    """
     return position.margin_mode is MarginMode.CROSS and wallet_usd is not None
 
 
-def isolated_margin(position: Position) -> Decimal:
+def calculate_isolated_margin(position: Position) -> Decimal:
     """The position's own margin in USD, without its unrealised profit."""
     initial = decimals.quotient(position.position_size_usd, Decimal(position.leverage))
     return decimals.add(initial, position.funding_usd)
 
 
-def cross_wallet(wallet_usd: Decimal, positions: Sequence[Position]) -> Decimal:
-    """What the cross positions of a strategy share: its wallet (capital and realised P&L) less the fees and isolated
-    margins of all its open `positions`, with the funding of the cross ones."""
-    cross = [each for each in positions if each.margin_mode is MarginMode.CROSS]
-    isolated = [each for each in positions if each.margin_mode is not MarginMode.CROSS]
+def calculate_cross_wallet(wallet_usd: Decimal, positions: Sequence[Position]) -> Decimal:
+    """The margin (USD) that the cross positions of a strategy share, without their unrealised profit.
+
+    It is the wallet (capital plus realised P&L) less the fees of all its open `positions` and the initial margins of
+    the isolated ones, plus the funding of the cross ones.
+    """
+    cross = [position for position in positions if position.margin_mode is MarginMode.CROSS]
+    isolated = [position for position in positions if position.margin_mode is not MarginMode.CROSS]
     return decimals.total(
         (
             wallet_usd,
-            *(-each.fees_usd for each in positions),
-            *(-decimals.quotient(each.position_size_usd, Decimal(each.leverage)) for each in isolated),
-            *(each.funding_usd for each in cross),
+            # Entry fees are in no realised P&L yet: they are booked with the trade that closes the position.
+            *(-position.fees_usd for position in positions),
+            *(-decimals.quotient(position.position_size_usd, Decimal(position.leverage)) for position in isolated),
+            *(position.funding_usd for position in cross),
         )
     )
 
 
-def end_within(
-    position: Position, stake: MarginedPosition, margin_usd: Decimal | None, bar: Bar, tick: Decimal
-) -> End | None:
-    """How the position ends within `bar`; None when it does not. Within one bar a loss comes before a gain.
+def find_exit_in_bar(
+    position: Position, margined: MarginedPosition, margin_usd: Decimal | None, bar: Bar, tick: Decimal
+) -> PaperExit | None:
+    """The exit of the position within `bar`; None when it stays open.
 
-    `margin_usd` is its own; None where margin is cross, which `cross_ends` looks at.
+    `margin_usd` is its own margin; None where margin is cross, see `find_cross_liquidations`.
     """
-    level, reason = _first_level(position, stake, margin_usd)
-    if level is not None and _is_beyond(bar.open, level, stake.sign):
-        return _build_end(stake, reason, bar.open, margin_usd, bar.at_ms, tick)
-    target = position.take_profit_price
-    if target is not None and _is_beyond(target, bar.open, stake.sign):
-        return End(TAKE_PROFIT, bar.open, bar.at_ms)
-    worst, best = (bar.low, bar.high) if stake.side is Side.LONG else (bar.high, bar.low)
-    if level is not None and _is_beyond(worst, level, stake.sign):
-        return _build_end(stake, reason, level, margin_usd, bar.at_ms, tick)
-    if target is not None and _is_beyond(target, best, stake.sign):
-        return End(TAKE_PROFIT, target, bar.at_ms)
+    level, reason = _find_first_loss_level(position, margined, margin_usd)
+    # The open is the first price of the bar: beyond a level there, the market has jumped it and fills at the open.
+    if level is not None and _is_beyond(bar.open, level, margined.sign):
+        return _build_exit(margined, reason, bar.open, margin_usd, bar.at_ms, tick)
+    take_profit = position.take_profit_price
+    if take_profit is not None and _is_beyond(take_profit, bar.open, margined.sign):
+        return PaperExit(TAKE_PROFIT, bar.open, bar.at_ms)
+    # A bar does not tell the order of its high and low, so the loss is assumed to come first.
+    worst, best = (bar.low, bar.high) if margined.side is Side.LONG else (bar.high, bar.low)
+    if level is not None and _is_beyond(worst, level, margined.sign):
+        return _build_exit(margined, reason, level, margin_usd, bar.at_ms, tick)
+    if take_profit is not None and _is_beyond(take_profit, best, margined.sign):
+        return PaperExit(TAKE_PROFIT, take_profit, bar.at_ms)
     return None
 
 
-def end_now(
+def find_exit_now(
     position: Position,
-    stake: MarginedPosition,
+    margined: MarginedPosition,
     margin_usd: Decimal | None,
     last: Bar | None,
     mark: Bar | None,
     tick: Decimal,
-) -> End | None:
-    """How the position ends at the prices of now: its margin by the `mark` price, stop and target by the `last` one.
-    None of them is a price that does not count."""
-    bare = position.model_copy(update={"stop_loss_price": None, "take_profit_price": None})
-    liquidated = None if mark is None else end_within(bare, stake, margin_usd, mark, tick)
+) -> PaperExit | None:
+    """The exit of the position at current prices; None when it stays open. A price that is None is not used.
+
+    As at the venue, liquidation follows the `mark` price, stop-loss and take-profit the `last` price.
+    """
+    unprotected = position.model_copy(update={"stop_loss_price": None, "take_profit_price": None})
+    liquidation = None if mark is None else find_exit_in_bar(unprotected, margined, margin_usd, mark, tick)
     if last is None:
-        return liquidated
-    found = end_within(position, stake, None if liquidated is None else margin_usd, last, tick)
-    return found if liquidated is None or (found is not None and found.reason != TAKE_PROFIT) else liquidated
+        return liquidation
+    # Without a liquidation by the mark price, the last price must not cause one: hence no margin.
+    exit_at_last = find_exit_in_bar(position, margined, None if liquidation is None else margin_usd, last, tick)
+    if liquidation is None or (exit_at_last is not None and exit_at_last.reason != TAKE_PROFIT):
+        return exit_at_last
+    return liquidation
 
 
-def cross_margin(
-    stakes: Mapping[UUID, MarginedPosition], which: UUID, prices: Mapping[UUID, Decimal], wallet_usd: Decimal
+def calculate_cross_margin(
+    group: Mapping[UUID, MarginedPosition], position_id: UUID, prices: Mapping[UUID, Decimal], wallet_usd: Decimal
 ) -> Decimal:
-    """What a cross position has as margin when all others stand at `prices`: the wallet, their profit, and less what
-    must be kept for them."""
-    others = [(stake, prices[name]) for name, stake in stakes.items() if name != which]
-    gained = (stake.profit(price) - stake.maintenance(price) for stake, price in others)
-    return decimals.total((wallet_usd, *gained))
+    """The margin (USD) of one cross position when the others of its `group` are at `prices`.
+
+    It is the wallet plus the others' profit less their maintenance margins.
+    """
+    others = [(margined, prices[other]) for other, margined in group.items() if other != position_id]
+    contributions = (
+        margined.calculate_profit(price) - margined.calculate_maintenance_margin(price) for margined, price in others
+    )
+    return decimals.total((wallet_usd, *contributions))
 
 
-def cross_ends(
-    stakes: Mapping[UUID, MarginedPosition],
+def find_cross_liquidations(
+    group: Mapping[UUID, MarginedPosition],
     bars: Mapping[UUID, Bar],
     wallet_usd: Decimal,
     ticks: Mapping[UUID, Decimal],
-) -> dict[UUID, End]:
-    """How all cross positions of a book end when one of them reaches its liquidation price within its bar, the others
-    standing at the ends of theirs; {} when none does."""
-    closes = {name: bar.close for name, bar in bars.items()}
-    for name, stake in stakes.items():
-        bar = bars[name]
-        level = stake.liquidation_price(cross_margin(stakes, name, closes, wallet_usd))
-        worst = bar.low if stake.side is Side.LONG else bar.high
-        if level is not None and _is_beyond(worst, level, stake.sign):
-            at = bar.open if _is_beyond(bar.open, level, stake.sign) else level
-            return _book_ended(stakes, {**closes, name: at}, name, wallet_usd, ticks, bar.at_ms)
+) -> dict[UUID, PaperExit]:
+    """The exits of all cross positions of a strategy, if one reaches its liquidation price within its bar; else {}.
+
+    The others are valued at the closes of their bars, because bars do not tell which prices came together.
+    """
+    closes = {position_id: bar.close for position_id, bar in bars.items()}
+    for position_id, margined in group.items():
+        bar = bars[position_id]
+        margin_usd = calculate_cross_margin(group, position_id, closes, wallet_usd)
+        level = margined.calculate_liquidation_price(margin_usd)
+        worst = bar.low if margined.side is Side.LONG else bar.high
+        if level is not None and _is_beyond(worst, level, margined.sign):
+            at = bar.open if _is_beyond(bar.open, level, margined.sign) else level
+            return _liquidate_group(group, {**closes, position_id: at}, position_id, wallet_usd, ticks, bar.at_ms)
     return {}
 
 
-def _book_ended(
-    stakes: Mapping[UUID, MarginedPosition],
+def _liquidate_group(
+    group: Mapping[UUID, MarginedPosition],
     prices: Mapping[UUID, Decimal],
-    first: UUID,
+    first_id: UUID,
     wallet_usd: Decimal,
     ticks: Mapping[UUID, Decimal],
     at_ms: int,
-) -> dict[UUID, End]:
-    """All of them at `prices`, the `first` no lower than where nothing of the book is left."""
-    others = decimals.total(stake.profit(prices[name]) for name, stake in stakes.items() if name != first)
-    bankruptcy = stakes[first].bankruptcy_price(decimals.add(wallet_usd, others))
-    kept = {**prices, first: _exit_price(stakes[first], prices[first], bankruptcy, ticks[first])}
-    left = decimals.total((wallet_usd, *(stake.profit(kept[name]) for name, stake in stakes.items())))
-    ends = {}
-    for name, stake in stakes.items():
-        fee_usd = _fee(stake, kept[name], left)
-        left -= fee_usd
-        ends[name] = End(LIQUIDATED, kept[name], at_ms, fee_usd)
-    return ends
-
-
-def _first_level(position: Position, stake: MarginedPosition, margin_usd: Decimal | None) -> tuple[Decimal | None, str]:
-    """Which of stop and liquidation a falling (for a short: rising) price reaches first."""
-    at, stop = None if margin_usd is None else stake.liquidation_price(margin_usd), position.stop_loss_price
-    if stop is None or (at is not None and _is_beyond(stop, at, stake.sign)):
-        return at, LIQUIDATED
-    return stop, STOP_LOSS
-
-
-def _build_end(
-    stake: MarginedPosition, reason: str, price: Decimal, margin_usd: Decimal | None, at_ms: int, tick: Decimal
-) -> End:
-    bankruptcy = None if margin_usd is None else stake.bankruptcy_price(margin_usd)
-    is_bankrupt = bankruptcy is not None and _is_beyond(price, bankruptcy, stake.sign)
-    if margin_usd is None or (reason == STOP_LOSS and not is_bankrupt):
-        return End(reason, price, at_ms)
-    price = _exit_price(stake, price, bankruptcy, tick)
-    left = max(ZERO, decimals.add(margin_usd, stake.profit(price)))
-    return End(reason, price, at_ms, _fee(stake, price, left))
-
-
-def _fee(stake: MarginedPosition, price: Decimal, left_usd: Decimal) -> Decimal:
-    """Of a liquidation, as far as margin is left."""
-    return decimals.round_for_books(
-        min(max(ZERO, left_usd), decimals.product(decimals.product(stake.quantity, price), LIQUIDATION_FEE))
+) -> dict[UUID, PaperExit]:
+    """The exits of all of `group` at `prices`, the first one not beyond the bankruptcy price of the group."""
+    others_usd = decimals.total(
+        margined.calculate_profit(prices[position_id])
+        for position_id, margined in group.items()
+        if position_id != first_id
     )
+    bankruptcy = group[first_id].calculate_bankruptcy_price(decimals.add(wallet_usd, others_usd))
+    exit_prices = {
+        **prices,
+        first_id: _round_exit_price(group[first_id], prices[first_id], bankruptcy, ticks[first_id]),
+    }
+    profits = (margined.calculate_profit(exit_prices[position_id]) for position_id, margined in group.items())
+    left_usd = decimals.total((wallet_usd, *profits))
+    exits = {}
+    for position_id, margined in group.items():
+        fee_usd = _calculate_liquidation_fee(margined, exit_prices[position_id], left_usd)
+        left_usd -= fee_usd
+        exits[position_id] = PaperExit(LIQUIDATED, exit_prices[position_id], at_ms, fee_usd)
+    return exits
 
 
-def _exit_price(stake: MarginedPosition, price: Decimal, bankruptcy: Decimal | None, tick: Decimal) -> Decimal:
-    """`price` on the tick on its better side, not beyond the bankruptcy price."""
-    if bankruptcy is not None and _is_beyond(price, bankruptcy, stake.sign):
+def _find_first_loss_level(
+    position: Position, margined: MarginedPosition, margin_usd: Decimal | None
+) -> tuple[Decimal | None, str]:
+    """The stop-loss or liquidation price, whichever a falling (for a short: rising) market reaches first."""
+    liquidation = None if margin_usd is None else margined.calculate_liquidation_price(margin_usd)
+    stop_loss = position.stop_loss_price
+    if stop_loss is None or (liquidation is not None and _is_beyond(stop_loss, liquidation, margined.sign)):
+        return liquidation, LIQUIDATED
+    return stop_loss, STOP_LOSS
+
+
+def _build_exit(
+    margined: MarginedPosition, reason: str, price: Decimal, margin_usd: Decimal | None, at_ms: int, tick: Decimal
+) -> PaperExit:
+    bankruptcy = None if margin_usd is None else margined.calculate_bankruptcy_price(margin_usd)
+    is_bankrupt = bankruptcy is not None and _is_beyond(price, bankruptcy, margined.sign)
+    if margin_usd is None or (reason == STOP_LOSS and not is_bankrupt):
+        return PaperExit(reason, price, at_ms)
+    price = _round_exit_price(margined, price, bankruptcy, tick)
+    left_usd = max(ZERO, decimals.add(margin_usd, margined.calculate_profit(price)))
+    return PaperExit(reason, price, at_ms, _calculate_liquidation_fee(margined, price, left_usd))
+
+
+def _calculate_liquidation_fee(margined: MarginedPosition, price: Decimal, left_usd: Decimal) -> Decimal:
+    """The fee in USD, at most the margin that is left."""
+    fee_usd = decimals.product(decimals.product(margined.quantity, price), LIQUIDATION_FEE)
+    return decimals.round_for_books(min(max(ZERO, left_usd), fee_usd))
+
+
+def _round_exit_price(margined: MarginedPosition, price: Decimal, bankruptcy: Decimal | None, tick: Decimal) -> Decimal:
+    """`price`, or the bankruptcy price if it is beyond that, rounded to the tick in the position's favour."""
+    if bankruptcy is not None and _is_beyond(price, bankruptcy, margined.sign):
         price = bankruptcy
-    return max(tick, decimals.round_to_step(price, tick, ROUND_CEILING if stake.side is Side.LONG else ROUND_FLOOR))
+    # In its favour, because a tick beyond the bankruptcy price would lose more than the margin.
+    rounding = ROUND_CEILING if margined.side is Side.LONG else ROUND_FLOOR
+    return max(tick, decimals.round_to_step(price, tick, rounding))
 
 
 def _is_beyond(price: Decimal, level: Decimal, sign: int) -> bool:
-    """Whether a price that falls for a long (rises for a short) has reached `level`."""
+    """Whether `price` is at or below `level` for a long (`sign` 1), at or above it for a short (-1)."""
     return (price - level) * sign <= 0

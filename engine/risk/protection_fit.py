@@ -1,4 +1,4 @@
-"""Whether an entry can be protected as it asks, judged before it is bought: arithmetic over filters and a quote."""
+"""Checks before an entry whether its stop-loss and take-profit can be placed, by filters and a quote."""
 
 from decimal import Decimal
 
@@ -12,13 +12,13 @@ from engine.venues.instrument import Instrument
 from engine.venues.quotes import Quote
 
 
-def protectable_quantity(
+def calculate_protectable_quantity(
     signal: TradeSignal, held: Position | None, quantity: Decimal, instrument: Instrument, quote: Quote
 ) -> Decimal:
-    """How much of an entry of `quantity`, added to what is `held`, its stop-loss and take-profit can protect.
+    """How much of an entry of `quantity` (base asset), added to `held`, one stop-loss and take-profit can protect.
 
-    Raises OrderRejected: ``would_trigger`` for a price that the market is beyond or that is no tick from the entry,
-    ``filter`` where nothing (more) fits into one protective order.
+    Raises OrderRejected: ``would_trigger`` for a price that the market has passed or that is less than a tick from the
+    entry, ``filter`` where the venue's maximum for one protective order leaves no room for an entry.
     """
     _check_prices(signal, held, instrument, quote)
     max_quantity = max_order_quantity(instrument)
@@ -37,31 +37,34 @@ def protectable_quantity(
 
 
 def check_order_count(signal: TradeSignal, held: Position | None, instrument: Instrument, waiting: int) -> None:
-    """Raises OrderRejected where the protective orders of an entry, added to what is `held`, are too many beside the
-    `waiting` ones. Those of what is held wait until the new ones are placed."""
-    stop, target = signal.stop_loss_percent, signal.take_profit_percent
+    """Raises OrderRejected where the protective orders of an entry and the `waiting` ones exceed the venue's maximum.
+
+    The orders that protect `held` count among the waiting ones: they are cancelled only after the new ones are placed,
+    so that the position is never without protection.
+    """
+    stop_loss, take_profit = signal.stop_loss_percent, signal.take_profit_percent
     if held is not None:
-        stop, target = stop or held.stop_loss_price, target or held.take_profit_price
-    needed = sum(each is not None for each in (stop, target))
+        stop_loss, take_profit = stop_loss or held.stop_loss_price, take_profit or held.take_profit_price
+    needed = sum(value is not None for value in (stop_loss, take_profit))
     max_orders = instrument.max_trigger_orders
     if max_orders is not None and needed and waiting + needed > max_orders:
         raise OrderRejected(
             f"{signal.symbol}: {needed} protective orders are needed, {waiting} wait, "
-            f"and the venue takes {max_orders} at "
-            "most: cancel some at the venue, or ask for fewer"
+            f"and the venue takes {max_orders} at most: cancel some at the venue, or ask for fewer"
         )
 
 
 def _check_prices(signal: TradeSignal, held: Position | None, instrument: Instrument, quote: Quote) -> None:
-    """At the price that the entry would have now; what is held keeps the prices that the order does not name."""
+    """Raises OrderRejected ``would_trigger``. A price that the signal does not name stays as `held` has it."""
     is_long = signal.side is Side.LONG
     entry = quote.ask if is_long else quote.bid
-    stop, target = sizing.protective_prices(signal, entry, instrument.tick)
+    stop_loss, take_profit = sizing.calculate_protective_prices(signal, entry, instrument.tick)
     if held is not None:
-        stop, target = stop or held.stop_loss_price, target or held.take_profit_price
-    for name, price, is_below in (("stop-loss", stop, is_long), ("take-profit", target, not is_long)):
+        stop_loss, take_profit = stop_loss or held.stop_loss_price, take_profit or held.take_profit_price
+    for name, price, is_below in (("stop-loss", stop_loss, is_long), ("take-profit", take_profit, not is_long)):
         if price is None:
             continue
+        # The venue compares a trigger with the last price; the entry's own fill may become that.
         bound = min(quote.last, entry) if is_below else max(quote.last, entry)
         if (price >= bound) if is_below else (price <= bound):
             side = "below" if is_below else "above"

@@ -27,8 +27,8 @@ class AdminStore:
 
     def get_strategy(self, ref: UUID | str) -> StrategyRow | None:
         """By id, or by name among those not terminated. Raises ConfigurationError if several have the name."""
-        found = self.rpc.call("get_strategy", ref=str(ref))
-        return None if found is None else StrategyRow.model_validate(found)
+        row = self.rpc.call("get_strategy", ref=str(ref))
+        return None if row is None else StrategyRow.model_validate(row)
 
     def create_strategy(self, new: NewStrategy) -> StrategyRow:
         """Raises ConfigurationError if the user has a strategy of this name, or there is no such user."""
@@ -50,8 +50,8 @@ class AdminStore:
 
     def get_decision_trace(self, decision_id: UUID) -> DecisionTrace | None:
         """The decision with its signal, the deliveries, the webhook server's answer, fills, positions and trades."""
-        found = self.rpc.call("decision_trace", decision_id=decision_id)
-        return None if found is None else DecisionTrace.model_validate(found)
+        row = self.rpc.call("decision_trace", decision_id=decision_id)
+        return None if row is None else DecisionTrace.model_validate(row)
 
     def list_signals(
         self, strategy_id: UUID | None = None, status: str | None = None, limit: int = 50
@@ -62,8 +62,8 @@ class AdminStore:
 
     def get_signal(self, signal_id: UUID) -> SignalHistory | None:
         """One signal with every attempt to deliver it."""
-        found = self.rpc.call("signal", signal_id=signal_id)
-        return None if found is None else SignalHistory.model_validate(found)
+        row = self.rpc.call("signal", signal_id=signal_id)
+        return None if row is None else SignalHistory.model_validate(row)
 
     def retry_signal(self, signal_id: UUID, ttl_s: float) -> None:
         """Sends an undelivered signal again, for `ttl_s` from now. Raises ConfigurationError if that cannot be."""
@@ -96,13 +96,13 @@ class AdminStore:
 
     def find_user(self, email: str) -> UUID | None:
         """The user with this address, or None."""
-        found = self.rpc.call("find_user", email=email)
-        return UUID(found) if found else None
+        user_id = self.rpc.call("find_user", email=email)
+        return UUID(user_id) if user_id else None
 
     def find_user_email(self, user_id: UUID) -> str | None:
         """A user's address; None without one, or without such a user."""
-        found = self.rpc.call("user_email", user_id=user_id)
-        return None if found is None else str(found)
+        email = self.rpc.call("user_email", user_id=user_id)
+        return None if email is None else str(email)
 
     def ensure_user(self, email: str) -> UUID:
         """The id of the user with this address, created if there is none."""

@@ -57,7 +57,7 @@ class BookedOrder(Row):
 
 
 class SymbolAccount(ShownRow):
-    """An account that has to do with a symbol; `is_open` says whether an open difference is known there."""
+    """An account that holds a symbol, or has an open difference in it (`is_open`)."""
 
     user_id: UUID
     exchange: str
@@ -66,10 +66,10 @@ class SymbolAccount(ShownRow):
 
 
 class SymbolBooks(ShownRow):
-    """The live books of one account in one symbol, in one view.
+    """The live books of one account in one symbol, read in one transaction.
 
-    `is_under_way` says whether what a signal did there is not in the books yet, `first_ms` when the oldest position
-    was entered, in the venue's time.
+    `is_under_way` is true while a signal is executed there that may have effects that are not booked; `first_ms` is
+    when the oldest position was entered, in the venue's time.
     """
 
     held: tuple[NamedPosition, ...]
@@ -83,35 +83,35 @@ class AdoptionStore:
     rpc: Rpc
 
     def list_open_differences(self) -> tuple[OpenDifference, ...]:
-        """Of everybody, oldest first, with what the books hold there."""
+        """Open differences of all users, oldest first, with the positions booked in their symbols."""
         return tuple(OpenDifference.model_validate(row) for row in self.rpc.call("open_differences"))
 
     def list_outside_holdings(self) -> tuple[OutsideHolding, ...]:
-        """What people hold outside Sparky, as they have noted it; the oldest first."""
+        """The holdings outside Sparky that people have noted, oldest first."""
         return tuple(OutsideHolding.model_validate(row) for row in self.rpc.call("list_outside_holdings"))
 
     def get_last_difference_time(self) -> str | None:
         """When a difference was last seen or resolved, in ISO 8601; None when there never was one."""
-        found = self.rpc.call("last_difference_at")
-        return None if found is None else str(found)
+        at = self.rpc.call("last_difference_at")
+        return None if at is None else str(at)
 
     def list_symbol_accounts(self, symbol: str) -> tuple[SymbolAccount, ...]:
-        """The accounts in which it is held live, noted as held outside Sparky, or differs."""
+        """The accounts in which `symbol` is held live, noted as held outside Sparky, or has a difference."""
         return tuple(SymbolAccount.model_validate(row) for row in self.rpc.call("accounts_in_symbol", symbol=symbol))
 
     def get_symbol_books(self, user_id: UUID, exchange: str, symbol: str) -> SymbolBooks:
-        found = self.rpc.call("symbol_books", user_id=user_id, exchange=exchange, symbol=symbol)
-        return SymbolBooks.model_validate(found)
+        row = self.rpc.call("symbol_books", user_id=user_id, exchange=exchange, symbol=symbol)
+        return SymbolBooks.model_validate(row)
 
     def find_booked_orders(
         self, user_id: UUID, exchange: str, symbol: str, order_ids: Sequence[str]
     ) -> Mapping[str, BookedOrder]:
         """Those of the venue's orders that are in the live books, wholly or in part, by their ids."""
-        found = self.rpc.call(
+        rows = self.rpc.call(
             "booked_orders", user_id=user_id, exchange=exchange, symbol=symbol, order_ids=list(order_ids)
         )
-        rows = [BookedOrder.model_validate(each) for each in found]
-        return {each.order_id: each for each in rows}
+        orders = [BookedOrder.model_validate(row) for row in rows]
+        return {order.order_id: order for order in orders}
 
     def adopt_difference(
         self,
@@ -138,13 +138,13 @@ class AdoptionStore:
             "exchange": exchange,
             "symbol": symbol,
             "seen": {position: str(quantity) for position, quantity in expected_quantities.items()},
-            "exits": [dict(each) for each in exits],
+            "exits": [dict(planned) for planned in exits],
             "open": None if opening is None else dict(opening),
             "record": dict(record_position or {}),
         }
         if outside_change is None:
             return len(self.rpc.call("adopt_difference", **arguments))
-        noted, outside = (f"{each:f}" for each in outside_change)
+        noted, outside = (f"{quantity:f}" for quantity in outside_change)
         return len(self.rpc.call("adopt_difference_and_holding", **arguments, noted=noted, outside=outside))
 
     def set_outside_holding(

@@ -79,9 +79,12 @@ class SecretsStore:
     vault: SecretCipher
 
     def find_user_by_secret_digest(self, secret_sha256: str) -> UUID | None:
-        """The one user whose webhook secret has this SHA-256 (hex); None if there is none, or more than one."""
-        found = self.rpc.call("user_by_secret_digest", secret_sha256=secret_sha256)
-        return UUID(found) if found else None
+        """The user whose webhook secret has this SHA-256 (hex); None if there is none.
+
+        None also for several users with the same secret, because the sender could be any of them.
+        """
+        user_id = self.rpc.call("user_by_secret_digest", secret_sha256=secret_sha256)
+        return UUID(user_id) if user_id else None
 
     def get_webhook_secret(self, user_id: UUID) -> SecretStr | None:
         """The user's newest webhook secret, to sign with. Raises CredentialsError if it cannot be opened."""
@@ -90,19 +93,21 @@ class SecretsStore:
 
     def list_webhook_secrets(self, user_id: UUID) -> tuple[SecretStr, ...]:
         """All webhook secrets of the user, newest first. Raises CredentialsError if one cannot be opened."""
-        found = self.rpc.call("webhook_secrets", user_id=user_id)
-        return tuple(self._open_secrets(user_id, WEBHOOK, {"webhook_secret": one})["webhook_secret"] for one in found)
+        sealed = self.rpc.call("webhook_secrets", user_id=user_id)
+        return tuple(
+            self._open_secrets(user_id, WEBHOOK, {"webhook_secret": text})["webhook_secret"] for text in sealed
+        )
 
     def get_venue_credentials(self, user_id: UUID, exchange: str) -> VenueCredentials | None:
         """The user's newest credentials on the exchange, production before others.
 
         Raises CredentialsError if they cannot be opened.
         """
-        found = self.rpc.call("venue_credentials", user_id=user_id, exchange=exchange)
-        if found is None:
+        row = self.rpc.call("venue_credentials", user_id=user_id, exchange=exchange)
+        if row is None:
             return None
-        stored = {field: found[field] for field in SECRET_FIELDS if found.get(field)}
-        return VenueCredentials.model_validate(found | self._open_secrets(user_id, exchange, stored))
+        stored = {field: row[field] for field in SECRET_FIELDS if row.get(field)}
+        return VenueCredentials.model_validate(row | self._open_secrets(user_id, exchange, stored))
 
     def set_webhook_secret(self, user_id: UUID, secret: SecretStr) -> None:
         """Raises ConfigurationError without an encryption key."""
@@ -125,7 +130,7 @@ class SecretsStore:
             for field, value in values.items()
         }
         if "webhook_secret" in values:
-            stored["webhook_secret_sha256"] = _sha256(values["webhook_secret"])
+            stored["webhook_secret_sha256"] = _hash_secret(values["webhook_secret"])
         self.rpc.call("put_credentials", user_id=user_id, exchange=exchange, environment=environment, values=stored)
 
     def list_credentials(self) -> tuple[CredentialsRow, ...]:
@@ -133,32 +138,38 @@ class SecretsStore:
         return tuple(CredentialsRow.model_validate(row) for row in self.rpc.call("list_credentials"))
 
     def reseal(self, user_id: UUID | None = None) -> ResealResult:
-        """Seals with the first key what is in the clear or under an older one, of everybody or one user.
+        """Seals with the current key all secrets (of one user, or of all) that are in the clear or sealed with another.
 
-        Raises ConfigurationError without an encryption key. What does not open is counted and left as it is.
+        Raises ConfigurationError without an encryption key. A secret that cannot be opened is counted and left as it
+        is.
         """
-        stored = [StoredSecret.model_validate(row) for row in self.rpc.call("stored_secrets", user_id=user_id)]
-        outcomes = [self._reseal_one(one) for one in stored]
-        return ResealResult(**{end: outcomes.count(end) for end in ("current", "sealed", "unreadable", "changed")})
+        secrets = [StoredSecret.model_validate(row) for row in self.rpc.call("stored_secrets", user_id=user_id)]
+        outcomes = [self._reseal_one(secret) for secret in secrets]
+        counted = ("current", "sealed", "unreadable", "changed")
+        return ResealResult(**{outcome: outcomes.count(outcome) for outcome in counted})
 
     def get_security_report(self) -> SecurityReport:
         """Access rights and secrets in the database, for `sparky doctor`."""
         return SecurityReport.model_validate(self.rpc.call("security_report"))
 
-    def _reseal_one(self, one: StoredSecret) -> str:
-        if self.vault.is_sealed_with_current_key(one.stored):
+    def _reseal_one(self, secret: StoredSecret) -> str:
+        if self.vault.is_sealed_with_current_key(secret.stored):
             return "current"
-        associated_data = _build_associated_data(one.user_id, one.exchange, one.field)
+        associated_data = _build_associated_data(secret.user_id, secret.exchange, secret.field)
         try:
-            secret = self.vault.open(one.stored, associated_data)
+            opened = self.vault.open(secret.stored, associated_data)
         except (ConfigurationError, SealedElsewhere) as error:
             logger.warning("secret_decryption_failed", reason=str(error))
             return "unreadable"
-        after = self.vault.seal(secret, associated_data)
-        is_ours = self.rpc.call(
-            "reseal_secret", credentials_id=one.credentials_id, field=one.field, before=one.stored, after=after
+        # Compare and swap: a secret that a person has replaced meanwhile stays.
+        is_replaced = self.rpc.call(
+            "reseal_secret",
+            credentials_id=secret.credentials_id,
+            field=secret.field,
+            before=secret.stored,
+            after=self.vault.seal(opened, associated_data),
         )
-        return "sealed" if is_ours else "changed"
+        return "sealed" if is_replaced else "changed"
 
     def _open_secrets(self, user_id: UUID, exchange: str, stored: Mapping[str, str]) -> dict[str, Any]:
         opened = {
@@ -170,8 +181,7 @@ class SecretsStore:
         return opened
 
     def _seal_clear_text(self, user_id: UUID) -> None:
-        """Seals secrets that people stored in the clear. Never raises for a failed write, because reading must go
-        on."""
+        """Seals secrets that people stored in the clear. A failed write is logged only, because the secret was read."""
         try:
             self.reseal(user_id)
         except (UpstreamUnavailable, ConfigurationError) as error:
@@ -179,8 +189,9 @@ class SecretsStore:
 
 
 def _build_associated_data(user_id: UUID, exchange: str, field: str) -> str:
+    """Binds a sealed secret to its place: copied to another user, venue or field it does not open."""
     return f"{user_id}/{exchange.lower()}/{field}"
 
 
-def _sha256(secret: SecretStr) -> str:
+def _hash_secret(secret: SecretStr) -> str:
     return hashlib.sha256(secret.get_secret_value().encode()).hexdigest()

@@ -16,7 +16,7 @@ from engine.domain.signal import Signal, SignalAction, SignalOutcome
 from engine.domain.strategy import StrategyContext
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.transport.rpc import Rpc
-from engine.store.values import decimals_to_floats, format_validation_errors
+from engine.store.values import convert_decimals_to_floats, format_validation_errors
 
 logger = structlog.get_logger()
 
@@ -56,7 +56,7 @@ class CallRecord(Frozen):
 
 
 class DecisionRecord(Frozen):
-    """One decision as it is kept in `ai_trade_log`; `market` is the block in the model's prompt.
+    """One decision as recorded in `ai_trade_log`; `market` is the market block of the prompt.
 
     Tokens and cost are those of all `calls` together. `notes` are the owner's notes in the prompt,
     `system_sha256` is the digest of the static text before them.
@@ -151,8 +151,8 @@ class EngineStore:
 
     def get_engine_lease_holder(self) -> EngineLeaseHolder | None:
         """The engine that holds the lease, or held it last; None if none ever did."""
-        found = self.rpc.call("engine_tenure")
-        return EngineLeaseHolder.model_validate(found) if found else None
+        row = self.rpc.call("engine_tenure")
+        return EngineLeaseHolder.model_validate(row) if row else None
 
     def hold_engine_lease(
         self, home: str, location: str, ttl_s: float, *, is_new: bool, expired_at: datetime | None = None
@@ -191,11 +191,11 @@ class EngineStore:
 
         Raises StrategyFault naming each column that fails validation.
         """
-        found = self.rpc.call("strategy_context", strategy_id=strategy_id, engine=self.engine)
-        if found is None:
+        row = self.rpc.call("strategy_context", strategy_id=strategy_id, engine=self.engine)
+        if row is None:
             return None
         try:
-            return StrategyContext.model_validate(found)
+            return StrategyContext.model_validate(row)
         except ValidationError as error:
             raise StrategyFault(
                 f"The strategy's row is invalid: {format_validation_errors(error).replace('strategy.', '')}"
@@ -230,32 +230,38 @@ class EngineStore:
         `attempts` counts the claims of a signal, this one included.
         """
         rows = self.rpc.call("claim_signals", owner=owner, limit=limit, lease_s=lease_s, engine=self.engine)
-        return tuple(Signal.model_validate({**row, "payload": decimals_to_floats(row["payload"])}) for row in rows)
+        return tuple(
+            Signal.model_validate({**row, "payload": convert_decimals_to_floats(row["payload"])}) for row in rows
+        )
 
     def record_delivery_outcomes(self, owner: str, outcomes: Sequence[DeliveryOutcome]) -> frozenset[UUID]:
         """Ends attempts; returns the signal ids whose lease `owner` still had. A retry after expiry expires the
         signal."""
-        rows = [each.model_dump(mode="json") for each in outcomes]
-        return frozenset(UUID(each) for each in self.rpc.call("settle_signals", owner=owner, settlements=rows))
+        rows = [outcome.model_dump(mode="json") for outcome in outcomes]
+        return frozenset(
+            UUID(signal_id) for signal_id in self.rpc.call("settle_signals", owner=owner, settlements=rows)
+        )
 
     def release_signals(self, owner_prefix: str) -> int:
-        """Ends the leases of all owners whose name begins with `owner_prefix`, which must have ended; returns how
-        many."""
+        """Ends the leases of all owners whose name begins with `owner_prefix`; returns their number.
+
+        Call it only when those owners have ended: another one could send a leased signal a second time.
+        """
         return int(self.rpc.call("release_signals", owners=owner_prefix, engine=self.engine))
 
     def count_pending_signals(self) -> int:
         return int(self.rpc.call("outbox_pending"))
 
     def mark_positions(self, exchange: str, symbol: str, price: object) -> int:
-        """Values the open positions in `symbol` at `price` and lifts equity peaks; returns how many there were."""
+        """Values the open positions in `symbol` at `price` and raises equity peaks; returns the number of positions."""
         return int(self.rpc.call("mark_symbol", exchange=exchange, symbol=symbol, price=price))
 
     def list_open_positions(
         self, user_id: UUID | None = None, strategy_id: UUID | None = None, exchange: str | None = None
     ) -> tuple[Position, ...]:
-        """Open positions, oldest first, of everybody or as narrowed; paper and live.
+        """Open positions that match all given arguments, oldest first; paper and live.
 
-        Invalid rows are logged and omitted, so that they hide no others.
+        Invalid rows are logged and omitted, so that one of them does not make the others unreadable.
         """
         rows = self.rpc.call("open_positions", user_id=user_id, strategy_id=strategy_id, exchange=exchange)
         return tuple(position for position in map(_parse_position, rows) if position is not None)

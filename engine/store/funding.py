@@ -13,11 +13,10 @@ FundingOutcome = Literal["booked", "known", "changed"]
 
 
 class FundingSymbol(Row):
-    """A symbol of one person in which something is held, or has ended and may have payments that are not known; see the
-    SQL function `funding_places`.
+    """A symbol of one person with an open position, or with an ended one whose funding may be incomplete.
 
-    `first_ms` is when the first of it was entered, `last_ms` when the last of it ended (0: nothing has) and `read_ms`
-    until when funding is known (0: never), all in the venue's time.
+    See the SQL function `funding_places`. `first_ms` is when the first position was entered, `last_ms` when the last
+    one ended (0: none has), `read_ms` until when funding has been read (0: never), all in the venue's time.
     """
 
     user_id: UUID
@@ -31,7 +30,7 @@ class FundingSymbol(Row):
 
 
 class BookedPayment(Row):
-    """A part of a payment that is booked."""
+    """The booked share of one position in a payment."""
 
     symbol: str
     income_id: str
@@ -39,7 +38,7 @@ class BookedPayment(Row):
 
 
 class CurrentPosition(Row):
-    """A position as it is; `since_ms` is its entry in the venue's time."""
+    """An open position; `since_ms` is its entry in the venue's time."""
 
     position_id: UUID
     side: Side
@@ -48,7 +47,7 @@ class CurrentPosition(Row):
 
 
 class PositionFill(Row):
-    """A fill of a position that is held or has ended; `trade_id` is the trade of an exit."""
+    """A fill of an open or ended position; `trade_id` is the trade that an exit made."""
 
     fill_id: int
     position_id: UUID
@@ -65,9 +64,9 @@ class PositionFill(Row):
 
 
 class FundingFacts(Row):
-    """The books' side of payments in one symbol; see the SQL function of that name. `fills` come in the order of time.
+    """The books' side of payments in one symbol; see the SQL function `funding_facts`. `fills` are oldest first.
 
-    `others_net` is what others hold on the account, negative when short.
+    `others_net` is the net quantity (base asset, negative when short) that others hold on the account.
     """
 
     held: tuple[CurrentPosition, ...]
@@ -91,21 +90,21 @@ class FundingStore:
     rpc: Rpc
 
     def list_funding_symbols(self, within_s: float) -> tuple[FundingSymbol, ...]:
-        """Symbols in which anybody holds something, on paper or live, or did within so many seconds or
-        since payments were read."""
+        """Symbols with a position, paper or live, that is open or ended within `within_s` seconds or since payments
+        were last read."""
         return tuple(FundingSymbol.model_validate(row) for row in self.rpc.call("funding_places", within_s=within_s))
 
     def set_funding_read_until(self, user_id: UUID, exchange: str, read_ms: int) -> None:
-        """The income of a live account is booked up to `read_ms` of the venue's time."""
+        """Records that the funding of a live account is booked up to `read_ms` of the venue's time."""
         self.rpc.call("note_funding_read", user_id=user_id, exchange=exchange, read_ms=read_ms)
 
-    def set_paper_funding_read_until(self, place: FundingSymbol, read_ms: int) -> None:
-        """Payments of what has ended in a symbol on paper are booked up to `read_ms` of the venue's time."""
+    def set_paper_funding_read_until(self, symbol: FundingSymbol, read_ms: int) -> None:
+        """Records that payments of ended paper positions in `symbol` are booked up to `read_ms` of the venue's time."""
         self.rpc.call(
             "note_paper_funding_read",
-            user_id=place.user_id,
-            exchange=place.exchange,
-            symbol=place.symbol,
+            user_id=symbol.user_id,
+            exchange=symbol.exchange,
+            symbol=symbol.symbol,
             read_ms=read_ms,
         )
 
@@ -120,14 +119,14 @@ class FundingStore:
         self, user_id: UUID, exchange: str, symbol: str, *, is_paper: bool, since_ms: int
     ) -> FundingFacts:
         """The positions and fills to which payments since `since_ms` belong."""
-        found = self.rpc.call(
+        row = self.rpc.call(
             "funding_facts", user_id=user_id, exchange=exchange, symbol=symbol, is_paper=is_paper, since_ms=since_ms
         )
-        return FundingFacts.model_validate(found)
+        return FundingFacts.model_validate(row)
 
     def book_funding(
         self,
-        place: FundingSymbol,
+        symbol: FundingSymbol,
         income_id: str,
         at_ms: int,
         shares: Sequence[FundingShare],
@@ -135,20 +134,20 @@ class FundingStore:
         reason: str | None,
         last_fill_id: int,
     ) -> FundingOutcome:
-        """Books one payment in one transaction: `shares`, and `others_usd` of no position, perhaps for a `reason`.
+        """Books one payment in one transaction: `shares`, and `others_usd` that belongs to no position, with `reason`.
 
-        "known", and nothing is done, when it was booked before; "changed" when anything was booked in the symbol after
-        the fill `last_fill_id`: then the shares are to be computed anew.
+        Returns "known", with nothing booked, for a payment that was booked before; "changed", with nothing booked, when
+        something was booked in the symbol after the fill `last_fill_id`: the caller computes the shares again.
         """
         outcome = self.rpc.call(
             "book_funding",
-            user_id=place.user_id,
-            exchange=place.exchange,
-            symbol=place.symbol,
-            is_paper=place.is_paper,
+            user_id=symbol.user_id,
+            exchange=symbol.exchange,
+            symbol=symbol.symbol,
+            is_paper=symbol.is_paper,
             income_id=income_id,
             at_ms=at_ms,
-            shares=[each.model_dump(mode="json") for each in shares],
+            shares=[share.model_dump(mode="json") for share in shares],
             others_usd=str(others_usd),
             reason=reason,
             last_fill_id=last_fill_id,

@@ -10,17 +10,19 @@ from engine.store.transport.rpc import Rpc
 
 
 class HeldMargin(Row):
-    """The margin mode of a live position of others in a symbol (None: as the account had it); `strategy_name` is None
-    where a person holds it."""
+    """A live position of another strategy, or of a person (`strategy_name` None), in a symbol.
+
+    `margin_mode` None: the setting that the account had was kept.
+    """
 
     margin_mode: MarginMode | None = None
     strategy_name: str | None = None
 
 
 class EntryMargin(Row):
-    """The margin mode that an entry wants (None: as it is), and those that others on its account hold in the symbol.
+    """The margin mode `wanted` for an entry (None: keep the account's), and the other positions in its symbol.
 
-    `paper_free_usd` is what the strategy's equity on paper has left beside the initial margins of what it holds there.
+    `paper_free_usd` is the strategy's equity on paper less the initial margins of its paper positions.
     """
 
     wanted: MarginMode | None = None
@@ -29,9 +31,11 @@ class EntryMargin(Row):
 
 
 class PaperMargin(Row):
-    """What is known beside a paper position: when it was last entered or added to, in the venue's time, when it (with
-    cross margin anything of its strategy) last changed, and the capital and realised P&L of its strategy (None: it has
-    none)."""
+    """Data for the margin of a paper position; times are the venue's.
+
+    `entered_ms` is its last entry or addition, `changed_ms` its last change (with cross margin, of any position of its
+    strategy), `wallet_usd` the capital plus realised P&L of its strategy (None: it has no strategy).
+    """
 
     position_id: UUID
     entered_ms: int | None = None
@@ -40,11 +44,11 @@ class PaperMargin(Row):
 
 
 class MarginUpdate(Frozen):
-    """What is written to a position: `liquidation_price` if `notes_price` says so, `watched_until_ms` unless None."""
+    """Changes of a position: `liquidation_price` if `updates_price` is set, `watched_until_ms` unless None."""
 
     position_id: UUID
     liquidation_price: Decimal | None = None
-    notes_price: bool = False
+    updates_price: bool = False
     watched_until_ms: int | None = None
 
 
@@ -53,13 +57,11 @@ class MarginStore:
 
     def get_entry_margin(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID) -> EntryMargin:
         """The margin mode that the strategy wants, and those in which others hold the symbol live."""
-        found = self.rpc.call(
-            "entry_margin", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id
-        )
-        return EntryMargin.model_validate(found)
+        row = self.rpc.call("entry_margin", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id)
+        return EntryMargin.model_validate(row)
 
     def list_paper_margins(self, user_id: UUID | None = None) -> tuple[PaperMargin, ...]:
-        """One for every paper position, of one person or of all."""
+        """The margin data of every paper position, of one person or of all."""
         return tuple(PaperMargin.model_validate(row) for row in self.rpc.call("paper_margins_of", user_id=user_id))
 
     def update_margins(self, updates: Iterable[MarginUpdate]) -> int:
@@ -70,7 +72,7 @@ class MarginStore:
 
 def _build_update(update: MarginUpdate) -> dict[str, object]:
     fields: dict[str, object] = {}
-    if update.notes_price:
+    if update.updates_price:
         fields["liquidation_price"] = None if update.liquidation_price is None else str(update.liquidation_price)
     if update.watched_until_ms is not None:
         fields["watched_until_ms"] = update.watched_until_ms

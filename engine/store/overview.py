@@ -53,7 +53,7 @@ class OverviewRow(ShownRow):
         try:
             return cls.model_validate(row)
         except ValidationError as error:
-            faulty = {str(each["loc"][0]) for each in error.errors(include_url=False, include_input=False)}
+            faulty = {str(entry["loc"][0]) for entry in error.errors(include_url=False, include_input=False)}
             readable = {name: value for name, value in row.items() if name not in faulty}
             return cls.model_validate(readable | {"unreadable": sorted(faulty)})
 

@@ -46,10 +46,10 @@ def open_store(settings: StoreSettings, *, keep: bool, engine: UUID | None = Non
     `keep` keeps connections open between calls (for servers, not for strategies). `engine` is as in `Store`; a call
     ends within about `timeout_s`. Raises ConfigurationError if no database is named.
     """
-    # A process whose settings hold no key has nothing to do with sealed secrets: its store refuses to open or seal one.
+    # Only the settings of processes that need secrets hold a key; the store of any other one cannot open or seal one.
     vault = SecretCipher(settings.sparky_encryption_key if isinstance(settings, EncryptedStoreSettings) else None)
     if settings.database_url is not None:
-        from engine.store.transport.postgres import PostgresRpc
+        from engine.store.transport.postgres import PostgresRpc  # here, because a process needs one driver only
 
         return Store(PostgresRpc(settings.database_url, timeout_s=timeout_s, keep=keep), vault, engine)
     if settings.supabase_url is not None and settings.supabase_service_role_key is not None:

@@ -12,21 +12,21 @@ from engine.platform.values import Row, Utc
 BookedDecimal = Annotated[Decimal, AfterValidator(decimals.round_for_books)]
 
 
-def decimals_to_floats(value: Any) -> Any:
+def convert_decimals_to_floats(value: Any) -> Any:
     """A JSON document for `json.dumps`: with floats instead of Decimals."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, dict):
-        return {key: decimals_to_floats(inner) for key, inner in value.items()}
+        return {key: convert_decimals_to_floats(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [decimals_to_floats(inner) for inner in value]
+        return [convert_decimals_to_floats(inner) for inner in value]
     return value
 
 
-Document = Annotated[dict[str, Any], BeforeValidator(decimals_to_floats)]
+Document = Annotated[dict[str, Any], BeforeValidator(convert_decimals_to_floats)]
 
 
-AnyDocument = Annotated[Any, BeforeValidator(decimals_to_floats)]  # whatever JSON a column holds
+AnyDocument = Annotated[Any, BeforeValidator(convert_decimals_to_floats)]  # any JSON value, not only an object
 
 # PostgreSQL has infinite moments and years that Python lacks: those stay text.
 Moment = Annotated[Utc | str, Field(union_mode="left_to_right")]

@@ -9,7 +9,7 @@ from engine.domain.decimals import total
 from engine.domain.positions import Position, Side
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.transport.rpc import Rpc
-from engine.store.values import decimals_to_floats
+from engine.store.values import convert_decimals_to_floats
 from engine.store.webhook_rows import BookedFill, Difference, Fill, LiveAccount
 
 
@@ -24,16 +24,19 @@ class BookedOutsideOrder(Row):
 class SymbolFacts(Row):
     """The books' side of one symbol of a live account; see the SQL function `symbol_facts`.
 
-    `positions` are those of all strategies and of the person. `order_ids` are our booked orders at the venue,
-    `outside_order_ids` booked orders of others, `forced_order_ids` those of them whose trades the record did not show.
-    `last_trade_id` is how far the account's record was read (None, 0: never),
-    `unbooked_net` the unbooked net of orders of others up to there, `outside_net` what the person has noted as held
-    outside Sparky. `read_ms` is the newest moment that the reading knew, `first_ms` when the first entry since books
-    and venue were seen empty was made, `last_fill_ms` when the newest fill happened, all in the venue's time.
-    `order_positions` are the positions, held still or ended, that our booked orders traded for, `booked_outside` what
-    is booked of orders of others. `cost_ids` name the income of liquidations that is booked; up to `costs_until_ms` a
-    person has settled it. `unsettled` are requests whose outcome
-    is not known.
+    Quantities are in the base asset, nets negative when short, times the venue's.
+
+    - `positions`: of all strategies and of the person.
+    - `order_ids`: our booked orders at the venue. `outside_order_ids`: booked orders of others; `forced_order_ids`:
+      those of them whose trades the record did not show. `order_positions`: the positions, open or ended, for which our
+      booked orders traded. `booked_outside`: the booked parts of orders of others.
+    - `last_trade_id`: the last trade of the account's record that was read (None, 0: never). `read_ms`: the time of
+      the newest event that the reading covered. `unbooked_net`: the net of orders of others up to there
+      that is not booked. `outside_net`: the net that the person has noted as held outside Sparky.
+    - `first_ms`: the first entry since books and venue were both seen empty. `last_fill_ms`, `last_fill_id`: the newest
+      fill.
+    - `cost_ids`: the booked income rows of liquidations; a person has settled those up to `costs_until_ms`.
+    - `unsettled`: requests whose outcome is unknown.
     """
 
     positions: tuple[Position, ...]
@@ -55,7 +58,7 @@ class SymbolFacts(Row):
 
     @property
     def net(self) -> Decimal:
-        """What the books hold: positive when long."""
+        """The net quantity of the books, negative when short."""
         return sum_net_quantity(self.positions)
 
 
@@ -104,14 +107,14 @@ class EndedSymbol(Row):
 
 
 class OutsideExit(Frozen):
-    """A part of one position that ended at the venue without us, ready to be booked under its own `request_id`."""
+    """An exit of (a part of) one position that happened at the venue outside Sparky, booked under `request_id`."""
 
     request_id: str
     fill: Fill
 
 
 class RecordProgress(Frozen):
-    """How far an account's record was read, and its unbooked part; see `SymbolFacts`."""
+    """How far the account's record has been read, and its unbooked net; fields as in `SymbolFacts`."""
 
     last_trade_id: int
     unbooked_net: Decimal
@@ -120,7 +123,7 @@ class RecordProgress(Frozen):
 
 
 class RecentLiquidation(Row):
-    """A symbol in which liquidations were booked lately: the venue's time of the first, the number of the last fill."""
+    """A symbol with recently booked liquidations: the venue's time of the first, and the last one's fill id."""
 
     user_id: UUID
     exchange: str
@@ -148,7 +151,9 @@ class LiquidationExits(Row):
 
 def sum_net_quantity(positions: Iterable[Position]) -> Decimal:
     """The sum of quantities, short ones negative."""
-    return total(each.quantity if each.side is Side.LONG else each.quantity.copy_negate() for each in positions)
+    return total(
+        position.quantity if position.side is Side.LONG else position.quantity.copy_negate() for position in positions
+    )
 
 
 class VenueStore:
@@ -158,7 +163,7 @@ class VenueStore:
         return tuple(LiveAccount.model_validate(row) for row in self.rpc.call("live_accounts"))
 
     def reduce_outside_dust(self, user_id: UUID, exchange: str, symbol: str, change: Decimal) -> bool:
-        """Changes the noted dust by `change`, towards 0; False, with nothing changed, where less is noted."""
+        """Changes the noted holding outside Sparky by `change`, towards 0; False, unchanged, if less is noted."""
         change_text = f"{change:f}"
         return bool(
             self.rpc.call("reduce_outside_dust", user_id=user_id, exchange=exchange, symbol=symbol, change=change_text)
@@ -170,8 +175,8 @@ class VenueStore:
 
     def get_symbol_facts(self, user_id: UUID, exchange: str, symbol: str) -> SymbolFacts:
         """The books' side of one symbol of an account, to compare it with the venue."""
-        found = self.rpc.call("symbol_facts", user_id=user_id, exchange=exchange, symbol=symbol)
-        return SymbolFacts.model_validate(found)
+        row = self.rpc.call("symbol_facts", user_id=user_id, exchange=exchange, symbol=symbol)
+        return SymbolFacts.model_validate(row)
 
     def book_outside_exits(
         self,
@@ -183,27 +188,27 @@ class VenueStore:
         exits: Sequence[OutsideExit],
         record: RecordProgress,
     ) -> bool:
-        """Books `exits` and how far the record was read, in one transaction.
+        """Books `exits` and the progress of the record in one transaction.
 
-        False, and nothing is done, when the books have changed since they were as in `facts`, or when a request other
-        than `request_id` is under way in the symbol.
+        False, with nothing booked, when the books have changed since `facts` was read, or when a request other than
+        `request_id` is being executed in the symbol: the caller compares again.
         """
-        rows = [{"request_id": each.request_id, "fill": each.fill.model_dump(mode="json")} for each in exits]
-        booked = self.rpc.call(
+        rows = [{"request_id": booked.request_id, "fill": booked.fill.model_dump(mode="json")} for booked in exits]
+        is_booked = self.rpc.call(
             "book_outside",
             user_id=user_id,
             exchange=exchange,
             symbol=symbol,
             request_id=request_id,
             seen={
-                "positions": {str(each.id): str(each.quantity) for each in facts.positions},
+                "positions": {str(position.id): str(position.quantity) for position in facts.positions},
                 "last_fill_id": facts.last_fill_id,
                 "last_trade_id": facts.last_trade_id,
             },
             exits=rows,
             record=record.model_dump(mode="json"),
         )
-        return bool(booked)
+        return bool(is_booked)
 
     def report_reconciliation(
         self,
@@ -214,11 +219,12 @@ class VenueStore:
         checked: Mapping[str, int] | None = None,
         age_s: float = 0.0,
     ) -> tuple[Difference, ...]:
-        """Compares the live book with what the venue holds, by symbol; all differences that are open now.
+        """Compares the live books with the venue's net quantities, by symbol; returns all differences that are open.
 
-        `reasons` tell, by symbol, why no rule explained a difference. Symbols that were traded since 10 s before the
-        venue was asked, `age_s` ago, are left out; those `checked` when anything was booked after the fill of that
-        number, up to which books and venue were compared.
+        `nets` were fetched `age_s` seconds ago. Symbols that were traded later than 10 s before that are skipped,
+        because books and venue may not be at the same state. `checked` maps symbols to the number of the last fill with
+        which they were compared; they are skipped when a fill was booked after it. `reasons` say, by symbol, why no
+        rule explained a difference.
         """
         rows = self.rpc.call(
             "report_reconciliation",
@@ -232,19 +238,19 @@ class VenueStore:
         return tuple(Difference.model_validate(row) for row in rows)
 
     def list_recent_liquidations(self, within_s: float) -> tuple[RecentLiquidation, ...]:
-        """Where liquidations were booked within so many seconds."""
+        """Symbols in which liquidations were booked within `within_s` seconds."""
         rows = self.rpc.call("recent_liquidations", within_s=within_s)
         return tuple(RecentLiquidation.model_validate(row) for row in rows)
 
     def get_liquidation_exits(self, user_id: UUID, exchange: str, symbol: str, first_ms: int) -> LiquidationExits:
         """Exits by liquidation since `first_ms` of the venue's time."""
-        found = self.rpc.call("liquidation_exits", user_id=user_id, exchange=exchange, symbol=symbol, first_ms=first_ms)
-        return LiquidationExits.model_validate(found)
+        row = self.rpc.call("liquidation_exits", user_id=user_id, exchange=exchange, symbol=symbol, first_ms=first_ms)
+        return LiquidationExits.model_validate(row)
 
     def book_liquidation_cost(
         self, user_id: UUID, exchange: str, symbol: str, income_id: str, shares: Mapping[int, Decimal]
     ) -> bool:
-        """Adds `shares` (USD by fill) of one income to exits that are booked; False when that was done before."""
+        """Adds `shares` (USD by fill id) of one income row to booked exits; False if it was booked before."""
         share_texts = {str(fill_id): str(share) for fill_id, share in shares.items()}
         return bool(
             self.rpc.call(
@@ -258,23 +264,23 @@ class VenueStore:
         )
 
     def list_request_fills(self, request_id: str, user_id: UUID) -> tuple[RequestFill, ...]:
-        """What a request has booked so far, in that order."""
+        """The booked fills of a request, in the order of booking."""
         rows = self.rpc.call("request_fills", request_id=request_id, user_id=user_id)
         return tuple(RequestFill.model_validate(row) for row in rows)
 
     def list_ended_live_symbols(self, within_s: float) -> tuple[EndedSymbol, ...]:
-        """Where a live position, or a part of one, ended within so many seconds; the longest ago first."""
+        """Symbols in which a live position, or a part of one, ended within `within_s` seconds; oldest exit first."""
         rows = self.rpc.call("ended_live_symbols", within_s=within_s)
         return tuple(EndedSymbol.model_validate(row) for row in rows)
 
     def finish_booked_request(
         self, request_id: str, user_id: UUID, status: int, answer: dict[str, Any]
     ) -> dict[str, Any]:
-        """Ends a request whose last fill is in the books; the answer as stored, with the exit's P&L."""
+        """Ends a request whose last fill is booked; returns the stored answer, with the exit's P&L."""
         stored = self.rpc.call(
             "finish_booked_request", request_id=request_id, user_id=user_id, status=status, answer=answer
         )
-        return dict(decimals_to_floats(stored or answer))
+        return dict(convert_decimals_to_floats(stored or answer))
 
     def get_last_exit_reason(
         self,
@@ -286,9 +292,12 @@ class VenueStore:
         *,
         is_paper: bool | None = None,
     ) -> str | None:
-        """Why the last trade of one strategy (or, without one, the person) in a symbol ended, if it ended within so
-        many seconds: in one book, or (None) in both. On paper liquidations and symbols that ended are told alone."""
-        found = self.rpc.call(
+        """The exit reason of the last trade of one strategy (or, without one, of the person) in a symbol.
+
+        None if it ended more than `within_s` seconds ago. `is_paper` None means paper and live; of paper trades only
+        liquidations and exits from delisted symbols are returned.
+        """
+        reason = self.rpc.call(
             "last_exit_reason",
             user_id=user_id,
             exchange=exchange,
@@ -297,11 +306,11 @@ class VenueStore:
             within_s=within_s,
             is_paper=is_paper,
         )
-        return None if found is None else str(found)
+        return None if reason is None else str(reason)
 
     def list_exit_reasons(self, user_id: UUID, exchange: str, symbol: str, strategy_id: UUID | None) -> tuple[str, ...]:
         """Exit reasons of the live trades of one strategy (or, without one, the person) in a symbol, newest first."""
-        found = self.rpc.call(
+        reasons = self.rpc.call(
             "exit_reasons", user_id=user_id, exchange=exchange, symbol=symbol, strategy_id=strategy_id
         )
-        return tuple(str(reason) for reason in found)
+        return tuple(str(reason) for reason in reasons)

@@ -12,8 +12,8 @@ from engine.domain.strategy import EntryRules, StrategyStatus
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.values import BookedDecimal, Document, Moment, ShownRow, format_validation_errors
 
-# Replacements for unreadable fields. An entry is refused anyway because a limit is unreadable; these values let the
-# limits that come before that one refuse first, and would allow nothing by themselves.
+# Replacements for unreadable fields. The entry is refused anyway, because a limit is unreadable. With these values the
+# limits that are checked before that one can still name the better reason, and none of them would allow an entry.
 _MAX_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
     ("settings", "kill_switch"): False,
     ("settings", "allow_weekends"): False,
@@ -26,13 +26,13 @@ _MAX_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
 }
 
 
-def replace_invalid_fields(found: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
-    """`found` without the fields that `error` names: of the settings or the strategy, a figure, or a position.
+def replace_invalid_fields(row: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
+    """`row` without the fields that `error` names: of the settings or the strategy, a figure, or a position.
 
     A required field is then missing, which the next validation reports.
     """
     faulty = [entry["loc"] for entry in error.errors(include_url=False, include_input=False)]
-    names = {**found, **{str(loc[0]): None for loc in faulty if loc[0] not in found}}
+    names = {**row, **{str(loc[0]): None for loc in faulty if loc[0] not in row}}
     return {
         name: _replace_invalid(name, value, [loc[1:] for loc in faulty if loc[0] == name])
         for name, value in names.items()
@@ -46,7 +46,7 @@ def _replace_invalid(name: str, value: Any, faulty: list[tuple[int | str, ...]])
     if isinstance(value, Mapping):
         return {**value, **{field: _MAX_RESTRICTIVE.get((name, field)) for field in inner}}
     if isinstance(value, list):
-        return [each for index, each in enumerate(value) if index not in inner]
+        return [item for index, item in enumerate(value) if index not in inner]
     return value if name in {"settings", "strategy", "open_positions"} else None
 
 
@@ -130,8 +130,8 @@ class Portfolio(Row):
     without one, the person's own). `now` is the database's clock; `strategy` is None if none was named or it is not
     this user's.
 
-    `undone_in_symbol` counts live entries in a row, of anybody on the account and in the order's symbol, that could not
-    be protected, and `last_undone_at` is when the last of them ended: 0 and None on paper, None where no symbol was
+    `undone_in_symbol` counts live entries in a row, of the whole account in the order's symbol, that could not be
+    protected, and `last_undone_at` is when the last of them ended: 0 and None on paper, None where no symbol was
     named. `difference` is the open difference between books and venue in it, never on paper.
 
     `unreadable` names the limits that could not be read; they are replaced by the most restrictive values.
@@ -153,18 +153,18 @@ class Portfolio(Row):
     unreadable: str | None = None
 
     @classmethod
-    def from_row(cls, found: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
         """The portfolio without unreadable limits. Raises ValidationError when the rest is unreadable too."""
         try:
-            return cls.model_validate(found)
+            return cls.model_validate(row)
         except ValidationError as error:
             return cls.model_validate(
-                replace_invalid_fields(found, error) | {"unreadable": format_validation_errors(error)}
+                replace_invalid_fields(row, error) | {"unreadable": format_validation_errors(error)}
             )
 
 
 class ExecutionClaim(Row):
-    """What to do with a request, and all that its execution needs.
+    """What the caller does with a request, and the data that its execution needs.
 
     `new`: execute it. `busy`: it is being executed. `done`: answer with `status` and `answer` again. `conflict`: the id
     was used for other content. `standby`: another webhook server executes. `held`: not begun, because the outcome of
@@ -189,7 +189,7 @@ class ExecutionClaim(Row):
 
 
 class KillSwitch(ShownRow):
-    """A switch that refuses entries: everybody's, or those of one person or strategy."""
+    """A switch that refuses entries: of all users (neither id), of one person, or of one strategy."""
 
     user_id: UUID | None
     email: str | None
@@ -200,12 +200,12 @@ class KillSwitch(ShownRow):
 
 
 class Fill(Frozen):
-    """One execution to be booked. `side` is the position's, also for a close; `leverage` and `margin_mode` count for an
-    open, and `liquidation_price` is the whole position's after it (None: not known yet, or there is none).
+    """One execution to be booked. `side` is the position's, also for a close.
 
-    An `undo` closes what an `open` of the same request opened; a `rest` is the second leg of an exit; `dust` ends a
-    position that is too small for any order, without one. `order_ids` are all orders of a leg with more than one; the
-    field `dust` is the remainder of the position, which ends with the fill.
+    `leverage`, `margin_mode` and `liquidation_price` (of the whole position after it; None: unknown, or there is none)
+    apply to an open. An `undo` closes what an `open` of the same request opened; a `rest` is the second part of an
+    exit; `dust` ends a position that is too small for any order, without an order. `order_ids` are the venue's orders
+    of a fill that needed several; the field `dust` is a remainder of the position that is written off with the fill.
     """
 
     kind: Literal["open", "close", "rest", "undo", "dust"]
@@ -231,7 +231,7 @@ class Fill(Frozen):
 
 
 class PlacedProtection(Frozen):
-    """The protective orders that a venue has for a position; prices are None where they stay as they are."""
+    """The protective orders of a position at the venue; a price that is None stays unchanged."""
 
     stop_loss_price: BookedDecimal | None = None
     take_profit_price: BookedDecimal | None = None
@@ -242,8 +242,7 @@ class PlacedProtection(Frozen):
 
 
 class BookedFill(Row):
-    """The effect of a fill on the books. `answer` is the stored one (a close adds `pnl` to it), to be sent
-    unchanged."""
+    """The effect of a booked fill. `answer` is the stored response (a close adds `pnl` to it), to be sent unchanged."""
 
     position_id: UUID | None
     trade_id: UUID | None

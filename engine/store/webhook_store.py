@@ -79,10 +79,10 @@ class WebhookStore:
         way, or that ended within ten minutes and was not answered; in both cases only if it came more than `min_age_s`
         seconds ago, or its sender was asked to retry.
         """
-        found = self.rpc.call(
+        repeated_id = self.rpc.call(
             "repeated_request", user_id=user_id, fingerprint=fingerprint, derived_id=derived_id, least_s=min_age_s
         )
-        return None if found is None else str(found)
+        return None if repeated_id is None else str(repeated_id)
 
     def mark_answered(self, request_id: str, user_id: UUID, *, is_final: bool, is_repetition: bool) -> None:
         """Records that the request was answered: finally, or (not `is_final`) with the request to retry."""
@@ -151,7 +151,7 @@ class WebhookStore:
     def set_kill_switch(
         self, user_id: UUID | None, strategy_id: UUID | None, *, is_on: bool, reason: str | None = None
     ) -> bool:
-        """Switches it for everybody (neither id), one person or one strategy; False if nothing changed."""
+        """Switches it for all users (neither id), one person or one strategy; False if nothing changed."""
         return bool(
             self.rpc.call("set_kill_switch", user_id=user_id, strategy_id=strategy_id, is_on=is_on, reason=reason)
         )
@@ -168,23 +168,23 @@ class WebhookStore:
         is_paper: bool,  # noqa: FBT001 - part of the key
         symbol: str | None = None,
     ) -> Portfolio:
-        """What limits an entry, into `symbol` if one is named. A limit that cannot be read is in `unreadable`.
+        """The input of the risk checks for an entry, into `symbol` if given. `unreadable` names unreadable limits.
 
         Raises ConfigurationError if the rest is unreadable too: entries are then refused.
         """
-        found = self.rpc.call(
+        row = self.rpc.call(
             "portfolio", user_id=user_id, exchange=exchange, strategy_id=strategy_id, is_paper=is_paper, symbol=symbol
         )
-        return _parse_portfolio(found, exchange)
+        return _parse_portfolio(row, exchange)
 
     def book_fill(
         self, request_id: str, user_id: UUID, fill: Fill, status: int | None, answer: dict[str, Any] | None
     ) -> BookedFill:
-        """Books one fill of a request that was begun: position, trade, P&L, equity and the request's answer at once.
+        """Books one fill of a request in one transaction: position, trade, P&L, equity and the request's answer.
 
         Without `answer` the request stays open for its second fill (a reversal is a close and an open). Booking the
-        same kind of fill for the same request again changes nothing and answers the same. Raises ConfigurationError if
-        the position's side or size does not allow it.
+        same kind of fill for the same request again changes nothing and returns the same, so the call may
+        be repeated. Raises ConfigurationError if the position's side or size does not allow the fill.
         """
         booked = self.rpc.call(
             "book_fill",
@@ -234,9 +234,9 @@ class WebhookStore:
         return tuple(EquityPoint.model_validate(row) for row in rows)
 
 
-def _parse_portfolio(found: Mapping[str, Any], exchange: str) -> Portfolio:
+def _parse_portfolio(row: Mapping[str, Any], exchange: str) -> Portfolio:
     try:
-        portfolio = Portfolio.from_row(found)
+        portfolio = Portfolio.from_row(row)
     except ValidationError as error:
         raise ConfigurationError(
             f"The risk limits on {exchange} are invalid: {format_validation_errors(error)}"

@@ -60,14 +60,14 @@ def convert_fees_to_usd(
     trades: Sequence[AccountTrade], convert: UsdConverter, order_ids: Collection[str] | None = None
 ) -> tuple[AccountTrade, ...]:
     """`trades` with fees paid in coins converted to dollars where a price is known; with `order_ids` only theirs."""
-    found = list(trades)
+    converted = list(trades)
     # Newest first, because one answer about a coin's price covers the minutes before as well.
-    for index, each in reversed(list(enumerate(found))):
-        is_asked = each.fee_usd is None and each.fee_coin is not None
-        if is_asked and (order_ids is None or each.order_id in order_ids):
-            usd = convert(each.fee_coin or "", each.fee_amount, each.at_ms)
-            found[index] = each.model_copy(update={"fee_usd": usd})
-    return tuple(found)
+    for index, trade in reversed(list(enumerate(converted))):
+        needs_price = trade.fee_usd is None and trade.fee_coin is not None
+        if needs_price and (order_ids is None or trade.order_id in order_ids):
+            usd = convert(trade.fee_coin or "", trade.fee_amount, trade.at_ms)
+            converted[index] = trade.model_copy(update={"fee_usd": usd})
+    return tuple(converted)
 
 
 class ForcedOrder(Frozen):
@@ -101,7 +101,7 @@ class Income(Frozen):
 
 
 class AccountRecord(Protocol):
-    """The record of one account. Raises as `engine.venues.venue.Account` does, and UpstreamUnavailable also where a
+    """The record of one account. Raises as `engine.venues.venue.LiveVenue` does, and UpstreamUnavailable also where a
     row cannot be read, or where a record is longer than can be read at once.
 
     Nothing older than 89 days is read by time, because venues answer for 90.

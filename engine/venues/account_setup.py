@@ -44,18 +44,19 @@ def find_faults(state: AccountSetup) -> tuple[Fault, ...]:
     """Faults with which every entry on the account fails. Unknown parts are not faults."""
     if state.refusal is not None:
         return (Fault(state.refusal.removesuffix("."), "mend the key at the venue, or set it again"),)
-    found = []
+    faults = []
     if state.hedge_mode:
-        found.append(
+        faults.append(
             Fault("the account is in hedge mode, which refuses every order", "set it to one-way mode at the venue")
         )
     if state.can_trade is False:
-        found.append(Fault("the account may not trade", "ask the venue why, and let its key trade futures"))
+        faults.append(Fault("the account may not trade", "ask the venue why, and let its key trade futures"))
+    # Other assets may be margin, depending on the venue's settings: then only the venue can tell.
     if _has_no_usd(state) and not state.multi_assets and not state.has_other_assets:
-        found.append(
+        faults.append(
             Fault("the account has no money to trade with, 0 USD are available", "transfer some to its futures wallet")
         )
-    return tuple(found)
+    return tuple(faults)
 
 
 def build_notes(state: AccountSetup, symbols: Iterable[str]) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ def build_notes(state: AccountSetup, symbols: Iterable[str]) -> tuple[str, ...]:
         _build_margin_note(state.margin, frozenset(symbols)),
         assets,
     )
-    return (*(each for each in notes if each is not None), *_build_unknown_notes(state.unknown))
+    return (*(note for note in notes if note is not None), *_build_unknown_notes(state.unknown))
 
 
 def build_margin_notes(
@@ -93,7 +94,7 @@ def build_margin_notes(
 
 
 def _describe_margin_outcome(mode: str, *, is_held: bool, multi_assets: bool | None) -> str:
-    """What follows from a margin mode that is wanted and not set."""
+    """What happens with entries while the symbol's margin mode is not `mode`."""
     if multi_assets and mode == "isolated":
         return "entries are refused until the account leaves multi-assets mode"
     if is_held:

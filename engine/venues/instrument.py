@@ -29,11 +29,11 @@ class LotSize(Frozen):
         """What is wrong with `quantity`, floored; None when the venue accepts it."""
         floored = self.floor_quantity(quantity)
         if floored <= 0 or floored < self.min_quantity:
-            least = decimals.format_plain(max(self.step, self.min_quantity))
-            return f"quantity {decimals.format_plain(quantity)} is below the least of {least}"
+            minimum = decimals.format_plain(max(self.step, self.min_quantity))
+            return f"quantity {decimals.format_plain(quantity)} is below the minimum of {minimum}"
         if self.max_quantity is not None and floored > self.max_quantity:
-            most = decimals.format_plain(self.max_quantity)
-            return f"quantity {decimals.format_plain(floored)} is above the most of {most}"
+            maximum = decimals.format_plain(self.max_quantity)
+            return f"quantity {decimals.format_plain(floored)} is above the maximum of {maximum}"
         return None
 
 
@@ -81,7 +81,7 @@ class Instrument(Frozen):
         return self.floor_to_lot(quantity)
 
     def round_limit_price(self, price: Decimal, *, is_buy: bool) -> Decimal:
-        """`price` rounded to the tick: down for a buy, up for a sale.
+        """`price` rounded to the tick: down for a buy, up for a sale, so that the limit is never exceeded.
 
         Raises OrderRejected for a buy below the first tick.
         """

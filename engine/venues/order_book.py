@@ -36,8 +36,8 @@ class OrderBook(Frozen):
     mark: Decimal | None = None
     mark_ms: int | None = None
 
-    def side(self, *, is_buy: bool) -> tuple[Level, ...]:
-        """The side that a buy (or sale) takes from."""
+    def get_side(self, *, is_buy: bool) -> tuple[Level, ...]:
+        """The levels that a buy (or sale) takes: the asks (or bids)."""
         return self.asks if is_buy else self.bids
 
     @property
@@ -56,7 +56,7 @@ class OrderBook(Frozen):
         """How far the best ask is above the best bid (below 0: a crossed book); None without one of them."""
         if not (self.bids and self.asks):
             return None
-        return percent_above(self.asks[0].price, self.bids[0].price)
+        return calculate_percent_above(self.asks[0].price, self.bids[0].price)
 
     @property
     def mark_distance_percent(self) -> Decimal | None:
@@ -64,7 +64,7 @@ class OrderBook(Frozen):
         if not (self.bids and self.asks and self.mark):
             return None
         middle = decimals.product(decimals.add(self.bids[0].price, self.asks[0].price), Decimal("0.5"))
-        return percent_above(middle, self.mark)
+        return calculate_percent_above(middle, self.mark)
 
 
 class MarkPrice(Frozen):
@@ -75,35 +75,35 @@ class MarkPrice(Frozen):
     clock_ms: int
 
 
-def percent_above(price: Decimal, base: Decimal) -> Decimal:
+def calculate_percent_above(price: Decimal, base: Decimal) -> Decimal:
     """How many percent `price` is above `base` (below 0: below it)."""
     return decimals.quotient(decimals.product(decimals.subtract(price, base), HUNDRED), base)
 
 
-def depth(levels: Iterable[Level]) -> Decimal:
+def sum_quantities(levels: Iterable[Level]) -> Decimal:
     """The total quantity of `levels`, in the base asset."""
     return decimals.total([level.quantity for level in levels])
 
 
 def take_levels(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
     """What a market order of `quantity` takes from each of `levels` (the best first), less in all where they end."""
-    parts, left = [], quantity
+    parts, remaining = [], quantity
     for level in levels:
-        part = min(level.quantity, left)
+        part = min(level.quantity, remaining)
         if part <= 0:
             break
         parts.append(Level(level.price, part))
-        left = decimals.subtract(left, part)
+        remaining = decimals.subtract(remaining, part)
     return tuple(parts)
 
 
-def average_price(levels: Sequence[Level], quantity: Decimal) -> Decimal | None:
+def calculate_average_price(levels: Sequence[Level], quantity: Decimal) -> Decimal | None:
     """What a market order of `quantity` pays on average; None where `levels` end before that.
 
-    The exact price where one level holds it, else rounded to 28 significant digits.
+    The exact price where one level holds all of it, else rounded to 28 significant digits.
     """
     parts = take_levels(levels, quantity)
-    if not parts or depth(parts) < quantity:
+    if not parts or sum_quantities(parts) < quantity:
         return None
     if len(parts) == 1:
         return parts[0].price
@@ -111,8 +111,8 @@ def average_price(levels: Sequence[Level], quantity: Decimal) -> Decimal | None:
 
 
 def extend_last_level(levels: Sequence[Level], quantity: Decimal) -> tuple[Level, ...]:
-    """`levels`, the last of which holds as much as `quantity` needs: for an exit, which is never refused."""
-    missing = decimals.subtract(quantity, depth(levels))
+    """`levels` with the last one enlarged until they hold `quantity`: for an exit, which must never be refused."""
+    missing = decimals.subtract(quantity, sum_quantities(levels))
     if missing <= 0 or not levels:
         return tuple(levels)
     last = levels[-1]

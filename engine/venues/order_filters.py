@@ -23,7 +23,8 @@ def fit_quantity(
     """The quantity of `order` floored to the lot. Raises OrderRejected if the order violates a filter.
 
     With a `limit_price` (on the tick) it is a limit order. Without a `quote`, filters that depend on prices are checked
-    for limit orders only. Exits are checked for their quantity only, because the venue may accept the rest.
+    for limit orders only. Exits are checked for their quantity only: the venue applies fewer filters to reductions, and
+    an exit that it might accept must be sent.
     """
     broken = find_violation(instrument, order, limit_price, quote)
     if broken is not None:
@@ -44,7 +45,7 @@ def find_violation(
     size = _check_size(order, lot)
     if not order.is_entry:
         return size
-    price = _expected_price(order, limit_price, quote)
+    price = _estimate_price(order, limit_price, quote)
     return (
         _check_status(instrument)
         or _check_leverage(instrument, order)
@@ -56,7 +57,7 @@ def find_violation(
 
 def find_band_violation(instrument: Instrument, order: OrderRequest, quote: Quote) -> str | None:
     """Why the price filter keeps a market order from filling at `quote`; None if it does not."""
-    broken = _check_band(instrument, order, _expected_price(order, None, quote), quote)
+    broken = _check_band(instrument, order, _estimate_price(order, None, quote), quote)
     return None if broken is None else broken.reason
 
 
@@ -69,10 +70,10 @@ def _check_status(instrument: Instrument) -> FilterViolation | None:
 
 
 def _check_leverage(instrument: Instrument, order: OrderRequest) -> FilterViolation | None:
-    most = instrument.max_leverage
-    if most is None or order.leverage is None or order.leverage <= most:
+    max_leverage = instrument.max_leverage
+    if max_leverage is None or order.leverage is None or order.leverage <= max_leverage:
         return None
-    return FilterViolation("leverage", f"leverage {order.leverage} is above the most of {most}")
+    return FilterViolation("leverage", f"leverage {order.leverage} is above the maximum of {max_leverage}")
 
 
 def _check_size(order: OrderRequest, lot: LotSize) -> FilterViolation | None:
@@ -80,7 +81,7 @@ def _check_size(order: OrderRequest, lot: LotSize) -> FilterViolation | None:
     return None if fault is None else FilterViolation("filter", fault)
 
 
-def _expected_price(order: OrderRequest, limit_price: Decimal | None, quote: Quote | None) -> Decimal | None:
+def _estimate_price(order: OrderRequest, limit_price: Decimal | None, quote: Quote | None) -> Decimal | None:
     """The price at which the venue values the order."""
     if limit_price is not None or quote is None:
         return limit_price

@@ -9,7 +9,14 @@ from engine.domain import decimals
 from engine.domain.errors import OrderRejected, OutsidePriceBand, VenueUnavailable
 from engine.platform.errors import SparkyError
 from engine.venues.instrument import Instrument
-from engine.venues.order_book import BOOK_LEVELS, DEEP_LEVELS, OrderBook, average_price, depth, extend_last_level
+from engine.venues.order_book import (
+    BOOK_LEVELS,
+    DEEP_LEVELS,
+    OrderBook,
+    calculate_average_price,
+    extend_last_level,
+    sum_quantities,
+)
 from engine.venues.order_filters import find_band_violation, fit_quantity
 from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, Protection
 from engine.venues.quotes import Quote, Ticker
@@ -19,7 +26,10 @@ _HUNDREDTH: Final = Decimal("0.01")
 
 
 def apply_slippage(price: Decimal, instrument: Instrument, *, is_buy: bool, slippage_percent: Decimal) -> Decimal:
-    """`price`, moved against a buyer (or seller) by `slippage_percent` and then on to the next tick."""
+    """`price`, moved against a buyer (or seller) by `slippage_percent` and then on to the next tick.
+
+    Rounded against the trader as well, so that paper never fills better than the market could.
+    """
     side = 1 if is_buy else -1
     share = 1 + side * decimals.product(slippage_percent, _HUNDREDTH)
     moved = decimals.product(price, share)
@@ -97,7 +107,7 @@ class PaperVenue:
     def find_order(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - the protocol's
         return None
 
-    def place_protection(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - see above
+    def place_protection(self, protection: Protection, *, reuse_existing: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - see above
         return ()
 
     def cancel_order(self, symbol: str, client_order_id: str) -> OrderResult | None:  # noqa: ARG002 - see above
@@ -128,10 +138,12 @@ class PaperVenue:
         that side is empty."""
         book = self.fetch_order_book(order.symbol)
         self._check_band(order, instrument, _build_quote(book))
-        average = average_price(extend_last_level(book.side(is_buy=order.is_buy), order.quantity), order.quantity)
+        average = calculate_average_price(
+            extend_last_level(book.get_side(is_buy=order.is_buy), order.quantity), order.quantity
+        )
         if average is None:
             raise VenueUnavailable(f"{order.symbol}: {book.fault}")
-        return average, _book_time_ms(book)
+        return average, _get_book_time_ms(book)
 
     def _check_band(self, order: OrderRequest, instrument: Instrument, quote: Quote | None) -> None:
         """Raises OutsidePriceBand. Fetches the last price only if the book is wide enough for a violation."""
@@ -140,7 +152,7 @@ class PaperVenue:
         try:
             last = self.fetch_ticker(order.symbol).last
         except SparkyError:
-            return
+            return  # an exit is not refused for a price that cannot be fetched
         reason = find_band_violation(instrument, order, quote.model_copy(update={"last": last}))
         if reason is not None:
             raise OutsidePriceBand(f"{order.symbol}: {reason}")
@@ -148,10 +160,10 @@ class PaperVenue:
     def _price_entry(self, order: OrderRequest, book: OrderBook, quantity: Decimal) -> tuple[Decimal, int]:
         """Average price and time (ms) of an entry. Raises OrderRejected where the book is too small."""
         book = ensure_depth(book, self._quotes, order.symbol, quantity, is_buy=order.is_buy)
-        average = average_price(book.side(is_buy=order.is_buy), quantity)
+        average = calculate_average_price(book.get_side(is_buy=order.is_buy), quantity)
         if average is None:
             raise OrderRejected(f"{order.symbol}: the order book ends before {decimals.format_plain(quantity)}")
-        return average, _book_time_ms(book)
+        return average, _get_book_time_ms(book)
 
 
 def _build_quote(book: OrderBook) -> Quote | None:
@@ -159,22 +171,23 @@ def _build_quote(book: OrderBook) -> Quote | None:
     if book.fault is not None:
         return None
     bid, ask = book.bids[0].price, book.asks[0].price
-    return Quote(bid=bid, ask=ask, last=book.mark or bid, at_ms=_book_time_ms(book))
+    return Quote(bid=bid, ask=ask, last=book.mark or bid, at_ms=_get_book_time_ms(book))
 
 
 def _find_far_side_violation(order: OrderRequest, instrument: Instrument, quote: Quote) -> str | None:
+    """The violation if the last price were the best price of the other side, which is the worst case."""
     other = quote.bid if order.is_buy else quote.ask
     return find_band_violation(instrument, order, quote.model_copy(update={"last": other}))
 
 
-def _book_time_ms(book: OrderBook) -> int:
+def _get_book_time_ms(book: OrderBook) -> int:
     """The venue's time, else this host's."""
     return book.at_ms or book.clock_ms or time.time_ns() // 1_000_000
 
 
 def ensure_depth(book: OrderBook, quotes: Quotes, symbol: str, quantity: Decimal, *, is_buy: bool) -> OrderBook:
     """`book`, or one with more levels if it was cut off before `quantity`. Raises what `quotes` raises."""
-    if book.is_cut and depth(book.side(is_buy=is_buy)) < quantity:
+    if book.is_cut and sum_quantities(book.get_side(is_buy=is_buy)) < quantity:
         return quotes.fetch_entry_book(symbol, DEEP_LEVELS)
     return book
 

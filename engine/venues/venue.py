@@ -76,13 +76,13 @@ class Venue(Quotes, Protocol):
         """The newest order with that id, or None when the venue has none. Raises as `fetch_quote` does."""
         ...
 
-    def place_protection(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:
+    def place_protection(self, protection: Protection, *, reuse_existing: bool = False) -> tuple[OrderResult, ...]:
         """Places the stop-loss and the take-profit, or neither; returns them, stop-loss first. On paper: ().
 
         After an unknown outcome the venue is queried before anything is sent again. OrderOutcomeUnknown means that the
         query failed too: then `cancel_order` both ids before the position is undone. OrderRejected ``would_trigger``
-        when the market is already beyond a price. With `again` (say, after a crash) orders that the venue already has
-        under these ids are returned as they are, also filled ones, and only missing ones are placed.
+        when the market is already beyond a price. With `reuse_existing` (say, after a crash) orders that the venue
+        already has under these ids are returned as they are, also filled ones, and only missing ones are placed.
         """
         ...
 

@@ -18,7 +18,7 @@ import pytest
 
 from engine.platform.settings.settings import Settings
 from engine.store.admin_rows import NewStrategy
-from engine.store.embedded.embedded_postgres import build_dsn, data_dir, is_running, make
+from engine.store.embedded.embedded_postgres import build_dsn, get_data_dir, is_running, make
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.processes.directories import short_directory
@@ -91,7 +91,7 @@ def servers(home: Path) -> list[int]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = process.cmdline()
-            if "-D" in words and str(data_dir(home)) in words:
+            if "-D" in words and str(get_data_dir(home)) in words:
                 found.append(process.pid)
     return found
 
@@ -239,7 +239,7 @@ def test_a_command_killed_at_any_moment_leaves_a_home_that_can_be_used_at_once()
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
-                began = [home / "postgres.lock", *home.glob("postgres.new*"), data_dir(home)]
+                began = [home / "postgres.lock", *home.glob("postgres.new*"), get_data_dir(home)]
                 while command.poll() is None and not any(each.exists() for each in began):
                     pass
                 with suppress(subprocess.TimeoutExpired):

@@ -13,7 +13,7 @@ import pytest
 
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process
-from engine.store.embedded.embedded_postgres import DatabaseService, build_dsn, data_dir, make
+from engine.store.embedded.embedded_postgres import DatabaseService, build_dsn, get_data_dir, make
 from tests.support.processes.directories import short_directory
 
 PATIENCE_S = 120.0
@@ -35,7 +35,7 @@ def service(home: Path) -> Iterator[DatabaseService]:
 
 
 def server(home: Path) -> psutil.Process:
-    return psutil.Process(int((data_dir(home) / "postmaster.pid").read_text().splitlines()[0]))
+    return psutil.Process(int((get_data_dir(home) / "postmaster.pid").read_text().splitlines()[0]))
 
 
 def until(seen: Callable[[], bool], what: str) -> None:
@@ -48,7 +48,10 @@ def until(seen: Callable[[], bool], what: str) -> None:
 def state(home: Path) -> str:
     """As PostgreSQL's own tool tells it of a server that does not run."""
     told = subprocess.run(
-        [postgres_process.get_binary_path("pg_controldata"), data_dir(home)], check=True, capture_output=True, text=True
+        [postgres_process.get_binary_path("pg_controldata"), get_data_dir(home)],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     return next(line.partition(":")[2].strip() for line in told.splitlines() if "cluster state" in line)
 

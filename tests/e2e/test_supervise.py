@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import requests
 
-from engine.store.embedded.embedded_postgres import data_dir
+from engine.store.embedded.embedded_postgres import get_data_dir
 from tests.support.processes.directories import short_directory
 from tests.support.processes.supervised import PATIENCE_S, wait_for
 from tests.support.servers.forwarder import Forwarder
@@ -80,6 +80,6 @@ def test_an_engine_waits_for_its_database_and_is_ready_meanwhile(unit: Unit, pos
     assert unit.health()[0] == 503
     unit.hear("without the database's lease")
     assert unit.process.poll() is None
-    with Forwarder(data_dir(postgres_home) / ".s.PGSQL.5432", unit.database_port):
+    with Forwarder(get_data_dir(postgres_home) / ".s.PGSQL.5432", unit.database_port):
         wait_for(lambda: unit.health()[0] == 200, "the engine being well")
         assert unit.process.poll() is None

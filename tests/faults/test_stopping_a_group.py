@@ -13,7 +13,7 @@ import pytest
 
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import command_database, postgres_process
-from engine.store.embedded.embedded_postgres import build_dsn, data_dir
+from engine.store.embedded.embedded_postgres import build_dsn, get_data_dir
 from tests.faults.conftest import FleetMaker
 from tests.support.processes.fleet import Fleet
 from tests.support.processes.supervised import is_alive, wait_until_gone
@@ -56,7 +56,7 @@ def recording(connection: "psycopg.Connection[tuple[int]]") -> int:
 
 def ended_cleanly(fleet: Fleet) -> bool:
     told = subprocess.run(
-        [postgres_process.get_binary_path("pg_controldata"), data_dir(fleet.home)],
+        [postgres_process.get_binary_path("pg_controldata"), get_data_dir(fleet.home)],
         check=True,
         capture_output=True,
         text=True,

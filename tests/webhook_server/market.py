@@ -154,7 +154,7 @@ class LiveAccount:
             raise OrderRejected("the market is beyond the limit price", "not_marketable")
         return self.place_market_order(order)
 
-    def place_protection(self, protection: Protection, *, again: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - the protocol
+    def place_protection(self, protection: Protection, *, reuse_existing: bool = False) -> tuple[OrderResult, ...]:  # noqa: ARG002 - the protocol
         """Whatever stands in the way of placing it; `protections` are those that wait, by client order id."""
         if self.protection_fails is not None:
             raise self.protection_fails

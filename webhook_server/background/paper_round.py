@@ -23,7 +23,7 @@ from engine.domain.market import Candle
 from engine.domain.positions import Position
 from engine.platform.errors import SparkyError
 from engine.risk import liquidation
-from engine.risk.liquidation import Bar, End, MarginedPosition
+from engine.risk.liquidation import Bar, MarginedPosition, PaperExit
 from engine.store.margin import MarginUpdate, PaperMargin
 from engine.venues.instrument import Instrument
 from engine.venues.order_book import MarkPrice
@@ -38,7 +38,7 @@ RECHECK_MS: Final = 10 * MINUTE_MS
 MAX_PRICE_AGE_MS: Final = 30_000  # of a price, by the venue's clock
 MAX_CANDLES: Final = 1_440  # what was missed longer ago than a day is not looked at
 UNKNOWN_MARK_PRICE: Final = MarkPrice(price=None, at_ms=None, clock_ms=0)
-MarketExit = tuple[Position, End]
+MarketExit = tuple[Position, PaperExit]
 
 
 @dataclass
@@ -64,7 +64,7 @@ class _CheckedPosition:
     @property
     def margin_usd(self) -> Decimal | None:
         """Its own margin; None where it shares one."""
-        return None if self.is_cross else liquidation.isolated_margin(self.position)
+        return None if self.is_cross else liquidation.calculate_isolated_margin(self.position)
 
 
 class PaperRound:
@@ -92,9 +92,9 @@ class PaperRound:
         paper = [each for each in held if each.is_paper and each.id in self._margins]
         for each in self._check_symbol(exchange, symbol, paper, ticker) if paper else ():
             given = (each.position, each.stake, each.margin_usd)
-            found = (liquidation.end_within(*given, bar, each.tick) for bar in each.bars)
+            found = (liquidation.find_exit_in_bar(*given, bar, each.tick) for bar in each.bars)
             end = next((end for end in found if end is not None), None)
-            end = end or liquidation.end_now(*given, each.last, each.mark, each.tick)
+            end = end or liquidation.find_exit_now(*given, each.last, each.mark, each.tick)
             if end is not None:
                 self._exited_ids.add(each.position.id)
                 yield each.position, end
@@ -115,12 +115,12 @@ class PaperRound:
         complete_ids = {each.position.id for book in books if _has_all_candles(book) for each in book}
         for name, each in self._checked_positions.items():
             until_ms = each.checked_until_ms if name in complete_ids or not each.is_cross else None
-            own = None if each.margin_usd is None else each.stake.liquidation_price(each.margin_usd)
+            own = None if each.margin_usd is None else each.stake.calculate_liquidation_price(each.margin_usd)
             price = _round_to_tick(own if each.margin_usd is not None else cross_prices.get(name), each.tick)
             is_new = price != each.position.liquidation_price
             if name not in self._exited_ids and (is_new or until_ms is not None):
                 yield MarginUpdate(
-                    position_id=name, liquidation_price=price, notes_price=is_new, watched_until_ms=until_ms
+                    position_id=name, liquidation_price=price, updates_price=is_new, watched_until_ms=until_ms
                 )
 
     def _check_symbol(
@@ -149,7 +149,10 @@ class PaperRound:
     def _build_checked_position(
         self, position: Position, instrument: Instrument, ticker: Ticker, mark_price: MarkPrice | None
     ) -> _CheckedPosition:
-        stake, margin = liquidation.margined_position(position, instrument.maintenance_rate), self._margins[position.id]
+        stake, margin = (
+            liquidation.build_margined_position(position, instrument.maintenance_rate),
+            self._margins[position.id],
+        )
         clock_ms = 0 if mark_price is None else mark_price.clock_ms
         last = _build_current_bar(ticker.last, ticker.at_ms, clock_ms, margin.entered_ms)
         mark = (
@@ -216,23 +219,26 @@ class PaperRound:
         """What the cross positions of its strategy share."""
         own = [each for each in self._positions if each.strategy_id == position.strategy_id]
         wallet_usd = self._margins[position.id].wallet_usd
-        return liquidation.cross_wallet(wallet_usd or Decimal(0), own)
+        return liquidation.calculate_cross_wallet(wallet_usd or Decimal(0), own)
 
     def _cross_liquidation_prices(self, group: Sequence[_CheckedPosition]) -> Iterator[tuple[UUID, Decimal | None]]:
         stakes = {each.position.id: each.stake for each in group}
         prices = {each.position.id: each.price for each in group}
         wallet_usd = self._wallet_usd(group[0].position)
         for name, stake in stakes.items():
-            yield name, stake.liquidation_price(liquidation.cross_margin(stakes, name, prices, wallet_usd))
+            yield (
+                name,
+                stake.calculate_liquidation_price(liquidation.calculate_cross_margin(stakes, name, prices, wallet_usd)),
+            )
 
 
-def build_exit_terms(end: End, ticker: Ticker | None = None) -> ExitTerms | None:
+def build_exit_terms(end: PaperExit, ticker: Ticker | None = None) -> ExitTerms | None:
     """At which the exit is booked; None for what is reached only now, which is closed at the market of now."""
     is_now = ticker is not None and end.fee_usd is None and (end.price, end.at_ms) == (ticker.last, ticker.at_ms)
     return None if is_now else ExitTerms(price=end.price, at_ms=end.at_ms, fee_usd=end.fee_usd)
 
 
-def _find_group_exits(group: Sequence[_CheckedPosition], wallet_usd: Decimal) -> dict[UUID, End]:
+def _find_group_exits(group: Sequence[_CheckedPosition], wallet_usd: Decimal) -> dict[UUID, PaperExit]:
     """How the book ends, in the first minute in which it does, or now; {} when it goes on."""
     times = _comparable_minutes(group) if _has_all_candles(group) else []
     past = [{each.position.id: bar for each in group for bar in each.bars if bar.at_ms == at} for at in times]
@@ -240,7 +246,9 @@ def _find_group_exits(group: Sequence[_CheckedPosition], wallet_usd: Decimal) ->
     for bars in [*past, now] if len(now) == len(group) else past:
         held = [each for each in group if each.position.id in bars]
         stakes = {each.position.id: each.stake for each in held}
-        ends = liquidation.cross_ends(stakes, bars, wallet_usd, {each.position.id: each.tick for each in held})
+        ends = liquidation.find_cross_liquidations(
+            stakes, bars, wallet_usd, {each.position.id: each.tick for each in held}
+        )
         if ends:
             return ends
     return {}
@@ -264,7 +272,7 @@ def _build_current_bar(price: Decimal | None, at_ms: int | None, clock_ms: int, 
     """A price of now; None where it is not known, older than the entry, or old by the venue's clock."""
     if price is None or at_ms is None or at_ms < max(clock_ms - MAX_PRICE_AGE_MS, entered_ms or 0):
         return None
-    return Bar.of(price, at_ms)
+    return Bar.from_price(price, at_ms)
 
 
 def _round_up_to_minute(at_ms: int) -> int:

@@ -17,7 +17,7 @@ from engine.domain.errors import OrderContradictory, OrderIdTaken
 from engine.domain.positions import Position, Side
 from engine.platform.errors import ConfigurationError, DatabaseUnavailable, SparkyError, UpstreamUnavailable
 from engine.risk.order_sizes import protected_quantity
-from engine.risk.protection_gaps import describe_too_small, fetch_net, find_protection_gap
+from engine.risk.protection_gaps import describe_too_small, fetch_net_quantity, find_protection_gap
 from engine.store.store import Store
 from engine.venues.account_state import OpenOrder
 from engine.venues.ccxt_client.request_weight import low_priority
@@ -165,7 +165,7 @@ class ProtectionWatchdog:
             obstacle = self._why_not_restored(position)
             if obstacle is not None:
                 return ProtectionState(missing=f"not restored, since {obstacle}")
-            net = fetch_net(account, position.symbol)
+            net = fetch_net_quantity(account, position.symbol)
         if net == 0 or (net > 0) is not (position.side is Side.LONG):
             # Others' opposite positions cover it, so no reduction can wait; `MarkToMarket` closes it in time, if it can
             # be.

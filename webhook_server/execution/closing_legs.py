@@ -12,7 +12,7 @@ import structlog
 
 from engine.domain import decimals
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFault
-from engine.domain.positions import Position, Side, sign_of
+from engine.domain.positions import Position, Side, get_sign
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.risk import sizing
 from engine.risk.order_sizes import (
@@ -304,7 +304,7 @@ class ClosingLegs(Legs):
             net = self._fetch_net(held.symbol)
         except (UpstreamUnavailable, CredentialsError):
             return quantity
-        return max(Decimal(0), net * sign_of(held.side))
+        return max(Decimal(0), net * get_sign(held.side))
 
     def _fetch_net(self, symbol: str) -> Decimal:
         return next((each.net for each in self.account.fetch_positions(symbol) if each.symbol == symbol), Decimal(0))
@@ -318,7 +318,7 @@ class ClosingLegs(Legs):
         return quantity
 
     def _round_quantity(self, held: Decimal, instrument: Instrument) -> Decimal:
-        return sizing.closing_quantity(held, self._percent, instrument.lot, min_order_quantity(instrument))
+        return sizing.calculate_closing_quantity(held, self._percent, instrument.lot, min_order_quantity(instrument))
 
     @property
     def _percent(self) -> Decimal:

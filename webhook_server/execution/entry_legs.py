@@ -15,7 +15,7 @@ from engine.platform.errors import SparkyError
 from engine.risk import sizing
 from engine.risk.entry_costs import CostLimits, EntryTerms, PricedEntry, check_book, price_entry
 from engine.risk.limit_breach import LimitBreach
-from engine.risk.protection_fit import check_order_count, protectable_quantity
+from engine.risk.protection_fit import calculate_protectable_quantity, check_order_count
 from engine.store.margin import EntryMargin
 from engine.store.webhook_rows import Fill
 from engine.venues.account_state import OrderKind
@@ -84,7 +84,7 @@ class LegExecutor(ClosingLegs):
             entry_margin.check_margin(trade, margin, size_usd)
             with self._guard_account(margin):
                 result, reduced_by = self._price_and_enter(size_usd, instrument, margin, mode)
-        prices = sizing.protective_prices(signal, result.price, instrument.tick)
+        prices = sizing.calculate_protective_prices(signal, result.price, instrument.tick)
         level = entry_margin.liquidation_price(trade, mode, instrument, result.quantity, result.price)
         margin_fields = {"margin_mode": mode, "liquidation_price": level}
         return self._build_fill(OPEN, result, signal.leverage, prices).model_copy(update=margin_fields), reduced_by
@@ -150,7 +150,7 @@ class LegExecutor(ClosingLegs):
         fitting = quantity
         if trade.wants_protection:
             quote = priced.build_quote(is_buy=self._terms.is_buy)
-            fitting = protectable_quantity(trade.signal, trade.held, quantity, instrument, quote)
+            fitting = calculate_protectable_quantity(trade.signal, trade.held, quantity, instrument, quote)
         entry = entry_margin.PlannedEntry(fitting, priced.price, priced.book.mark)
         entry_margin.check_liquidation(trade, mode, instrument, entry)
         return SizedEntry(priced, quantity, fitting)
@@ -161,7 +161,7 @@ class LegExecutor(ClosingLegs):
         book = quotes.fetch_entry_book(symbol)
         _raise_breach(check_book(book, terms.limits))
         instrument = quotes.fetch_instrument(symbol)
-        max_quantity = decimals.quotient(size_usd, book.side(is_buy=terms.is_buy)[0].price)
+        max_quantity = decimals.quotient(size_usd, book.get_side(is_buy=terms.is_buy)[0].price)
         deep_book = ensure_depth(book, quotes, symbol, max_quantity, is_buy=terms.is_buy)
         if deep_book is not book:  # then it is one of a later moment
             _raise_breach(check_book(deep_book, terms.limits))

@@ -9,7 +9,7 @@ from engine.domain import decimals
 from engine.domain.errors import OrderRejected
 from engine.domain.positions import MarginMode, Side
 from engine.risk import sizing
-from engine.risk.liquidation import ZERO, MarginedPosition, maintenance_rate
+from engine.risk.liquidation import ZERO, MarginedPosition, calculate_maintenance_rate
 from engine.store.margin import EntryMargin, HeldMargin
 from engine.venues.ccxt_client.errors import is_margin_mode_locked
 from engine.venues.instrument import Instrument
@@ -138,7 +138,7 @@ def liquidation_price(
 
 
 def _find_stop_price(trade: TradeContext, instrument: Instrument, entry: PlannedEntry) -> Decimal | None:
-    stop, _ = sizing.protective_prices(trade.signal, entry.price, instrument.tick)
+    stop, _ = sizing.calculate_protective_prices(trade.signal, entry.price, instrument.tick)
     return trade.held.stop_loss_price if stop is None and trade.increases_position and trade.held is not None else stop
 
 
@@ -149,9 +149,12 @@ def _calculate_isolated_liquidation(
     signal, held = trade.signal, trade.held if trade.increases_position else None
     before = (ZERO, ZERO, ZERO) if held is None else (held.quantity, held.position_size_usd, held.funding_usd)
     cost = decimals.add(decimals.product(quantity, price), before[1])
-    whole, rate = decimals.add(quantity, before[0]), maintenance_rate(instrument.maintenance_rate, signal.leverage)
+    whole, rate = (
+        decimals.add(quantity, before[0]),
+        calculate_maintenance_rate(instrument.maintenance_rate, signal.leverage),
+    )
     stake = MarginedPosition(signal.side, whole, cost, rate)
-    return stake.liquidation_price(decimals.add(decimals.quotient(cost, Decimal(signal.leverage)), before[2]))
+    return stake.calculate_liquidation_price(decimals.add(decimals.quotient(cost, Decimal(signal.leverage)), before[2]))
 
 
 def _round_to_tick(price: Decimal, instrument: Instrument) -> Decimal:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from uuid import UUID, uuid5
 
 from engine.domain.errors import OrderOutcomeUnknown
-from engine.domain.positions import Position, Side, opposite_side
+from engine.domain.positions import Position, Side, get_opposite_side
 from engine.platform.errors import (
     ConfigurationError,
     CredentialsError,
@@ -192,7 +192,7 @@ class PositionEnded(NothingToDo):
 
 def can_be_reduce_only(side: Side, other_sides: frozenset[Side]) -> bool:
     """See `TradeContext.can_be_reduce_only`."""
-    return opposite_side(side) not in other_sides
+    return get_opposite_side(side) not in other_sides
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from engine.risk.execution_plan import (
     plan_entry,
     without_position,
 )
-from engine.risk.limit_breach import CostCheck, no_cost_limit, unreadable_limit
+from engine.risk.limit_breach import CostCheck, build_unreadable_breach, skip_cost_check
 from engine.store.margin import EntryMargin
 from engine.store.store import Store
 from engine.store.webhook_rows import ExecutionClaim, Portfolio
@@ -196,7 +196,7 @@ class OrderExecutor:
     def _require_portfolio(self, portfolio: Portfolio | None, unreadable: str | None) -> Portfolio:
         if portfolio is not None:
             return portfolio
-        breach = unreadable_limit(unreadable or "there is no portfolio")
+        breach = build_unreadable_breach(unreadable or "there is no portfolio")
         self._metrics.refusals.labels(breach.limit_type.value).inc()
         raise RequestEnded("refused", Refused(breach), breach.message)
 
@@ -264,7 +264,9 @@ class OrderExecutor:
             raise RequestEnded("refused", Refused(plan.breach), plan.breach.message)
         raise self._plan_executor.build_skip(trade.request, plan.reason or "nothing to do", is_paper=trade.is_paper)
 
-    def _build_plan(self, trade: TradeContext, portfolio: Portfolio, costs: CostCheck = no_cost_limit) -> ExecutionPlan:
+    def _build_plan(
+        self, trade: TradeContext, portfolio: Portfolio, costs: CostCheck = skip_cost_check
+    ) -> ExecutionPlan:
         return plan_entry(trade.signal, portfolio, trade.held, self._clock.now(), costs)
 
     def _build_legs(self, trade: TradeContext) -> LegExecutor:

@@ -15,7 +15,7 @@ import structlog
 
 from engine.domain import decimals
 from engine.domain.errors import OrderRejected, StrategyFault, VenueUnavailable
-from engine.domain.positions import Position, sign_of
+from engine.domain.positions import Position, get_sign
 from engine.platform.errors import CredentialsError, DatabaseUnavailable, UpstreamUnavailable
 from engine.store.store import Store
 from engine.store.venue_record import RequestFill
@@ -113,7 +113,7 @@ class ExitExecutor:
         own_quantity = min(opened.quantity, now.quantity, _own_share(comparison, now))
         if own_quantity <= 0:
             raise OrderRejected(f"the account holds nothing of {now.symbol} on this side any more", "reduce_only")
-        return legs.undo(opened, own_quantity, reduce_only=_venue_net(comparison) * sign_of(now.side) >= own_quantity)
+        return legs.undo(opened, own_quantity, reduce_only=_venue_net(comparison) * get_sign(now.side) >= own_quantity)
 
     def _check_held(self, legs: LegExecutor, held: Position) -> None:
         """Of a symbol that the list lacks: returns where the account shows a position in it, so that an exit may find
@@ -216,7 +216,7 @@ class ExitExecutor:
         now = self._find_position(comparison, left)
         if now is None:
             return None, None
-        held = _venue_net(comparison) * sign_of(now.side)
+        held = _venue_net(comparison) * get_sign(now.side)
         reducible = held if held >= legs.min_quantity else Decimal(0)
         # Alone on the account, the venue has filled a part only, and would again.
         is_limited = reducible > 0 and (made > 0 or legs.trade.can_be_reduce_only(now.side))
@@ -320,7 +320,7 @@ def _venue_net(comparison: SymbolComparison) -> Decimal:
 
 def _own_share(comparison: SymbolComparison, position: Position) -> Decimal:
     """How much of `position` the venue leaves when the positions of all others are taken from what it holds."""
-    sign = sign_of(position.side)
+    sign = get_sign(position.side)
     others = comparison.facts.net - sign * position.quantity
     return sign * (comparison.net - others)
 

@@ -59,7 +59,7 @@ def resolve_held_symbol(signal: WebhookSignal, body: Mapping[str, Any], user_id:
 
     Exchanges have names of their own for markets (BTC_USDT, PF_XBTUSD), under which positions may be booked.
     """
-    written = symbol_names.upper(str(body.get("symbol", "")))
+    written = symbol_names.to_upper(str(body.get("symbol", "")))
     if written == signal.symbol or not is_possible_venue_symbol(written):
         return signal
     held = store.list_strategy_positions(user_id, signal.exchange, signal.strategy_id, written)

@@ -50,7 +50,7 @@ class PositionProtection:
         """
         wanted = self._build_protection(position)
         try:
-            orders = self.venue.place_protection(wanted, again=self.trade.may_have_been_sent)
+            orders = self.venue.place_protection(wanted, reuse_existing=self.trade.may_have_been_sent)
         except OrderRejected as refusal:
             if refusal.kind != "reduce_only":
                 raise

@@ -52,7 +52,7 @@ def _parse_symbol(value: object, info: ValidationInfo) -> object:
     try:
         return symbols.normalize_symbol(value)
     except ValueError:
-        written = symbol_names.upper(value)
+        written = symbol_names.to_upper(value)
         if info.context is EXIT_FROM_SENDER and is_possible_venue_symbol(written):
             return written  # a position may be held under the venue's own name; else it is refused as not listed
         raise

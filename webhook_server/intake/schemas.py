@@ -29,7 +29,7 @@ _TRAILING_STOP_NOTE: Final = "Every entry with it is refused: trailing stops are
 
 
 class ExitTerms(BaseModel):
-    """Price and time (ms, the venue's clock) at which the market ended a paper position; see `liquidation.End`."""
+    """Price and venue time of an exit by the market on paper; see `engine.risk.liquidation.PaperExit`."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -37,7 +37,7 @@ def normalize_symbol(written: str) -> str:
 
     Raises ValueError for another contract, for what can be read in two ways, and for what is no symbol.
     """
-    word = symbol_names.upper(written)
+    word = symbol_names.to_upper(written)
     if not _is_readable(word):
         word = ""
     if _PLAIN.fullmatch(word) and word not in QUOTES and not word.endswith("PERP"):

@@ -115,7 +115,7 @@ class AccountComparer:
             held.id: net.liquidation_price if net is not None and net.side is held.side else None for held, net in pairs
         }
         self._store.update_margins(
-            MarginUpdate(position_id=held.id, liquidation_price=prices[held.id], notes_price=True)
+            MarginUpdate(position_id=held.id, liquidation_price=prices[held.id], updates_price=True)
             for held, _ in pairs
             if prices[held.id] != held.liquidation_price
         )

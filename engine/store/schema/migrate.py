@@ -12,7 +12,7 @@ import psycopg
 
 from engine.platform.errors import ConfigurationError
 from engine.store.schema.rights import describe_missing_rights
-from engine.store.transport.postgres import Connection, connect, transaction_settings, translate_error
+from engine.store.transport.postgres import Connection, build_transaction_settings, connect, translate_error
 
 _ADVISORY_LOCK_KEY: Final = 0x53504152  # the same for every process that migrates
 _MIN_TRANSACTION_TIMEOUT_VERSION: Final = 170_000
@@ -66,8 +66,8 @@ def get_migration_status(dsn: str, folder: Traversable | None = None) -> Migrati
 
 def read_migrations(folder: Traversable | None = None) -> tuple[Migration, ...]:
     """The `*.sql` files of `folder` (the package's own by default) in the order of their names."""
-    found = [path for path in (folder or files("migrations")).iterdir() if path.name.endswith(".sql")]
-    return tuple(Migration(path.name, path.read_text("utf-8")) for path in sorted(found, key=lambda path: path.name))
+    paths = [path for path in (folder or files("migrations")).iterdir() if path.name.endswith(".sql")]
+    return tuple(Migration(path.name, path.read_text("utf-8")) for path in sorted(paths, key=lambda path: path.name))
 
 
 def _prepare_pending(connection: Connection, migrations: tuple[Migration, ...]) -> tuple[Migration, ...]:
@@ -103,7 +103,7 @@ def _exclusive_transaction(connection: Connection) -> Iterator[None]:
     settings += "set local search_path = public; "
     if connection.info.server_version >= _MIN_TRANSACTION_TIMEOUT_VERSION:
         settings += "set local transaction_timeout = 0; "
-    begin = b"begin; " + transaction_settings(connection, _MIGRATION_TIMEOUT_S) + settings.encode()
+    begin = b"begin; " + build_transaction_settings(connection, _MIGRATION_TIMEOUT_S) + settings.encode()
     try:
         connection.execute(begin + f"select pg_advisory_xact_lock({_ADVISORY_LOCK_KEY})".encode())
         yield

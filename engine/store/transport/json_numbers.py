@@ -8,7 +8,10 @@ _MAX_INT_DIGITS: Final = 4_000  # Python refuses longer texts, as their conversi
 
 
 def read_json(text: str | bytes) -> Any:
-    """The document with whole numbers as int and all others as Decimal; whole ones without end are Decimals as well."""
+    """The document with integers as int and other numbers as Decimal; integers of more than 4,000 digits as Decimal.
+
+    Raises ValueError for text that is not JSON.
+    """
     return json.loads(text, parse_float=Decimal, parse_int=_parse_int)
 
 

@@ -60,8 +60,9 @@ class _DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
 class PostgresRpc:
     """An `Rpc` over psycopg; every call is one message with one transaction in it.
 
-    With `keep`, up to 8 connections live on and are shared by all threads; without, each call connects and disconnects,
-    so that a thousand idle strategies hold none. A call ends within about `timeout_s`, whatever the server does.
+    With `keep`, up to 8 connections are kept open and shared by all threads; without, each call connects and
+    disconnects, so that a thousand idle strategies hold none. A call ends within about `timeout_s`, whatever the server
+    does.
     """
 
     def __init__(self, dsn: SecretStr | str, *, timeout_s: float = 10.0, keep: bool = False) -> None:
@@ -117,7 +118,7 @@ class PostgresRpc:
             self._idle.put(connection)
 
     def _take_idle(self) -> Connection | None:
-        """An idle connection on which the server has not hung up meanwhile."""
+        """An idle connection that the server has not closed, or None. The last one used first: it is the freshest."""
         with suppress(queue.Empty):
             while True:
                 connection = self._idle.get_nowait()
@@ -175,11 +176,12 @@ def allows_transactions(dsn: str) -> bool:
     return True
 
 
-def transaction_settings(connection: Connection, timeout_s: float) -> bytes:
+def build_transaction_settings(connection: Connection, timeout_s: float) -> bytes:
     """Statements that begin a transaction of ours, whatever the server, the database or the role prefers.
 
-    The functions are written for transactions that see what others have committed meanwhile. `timeout_s` bounds each
-    statement, its waiting for locks as well. In the startup packet poolers would refuse it.
+    Read committed, because the functions lock rows and then read what other transactions have committed meanwhile;
+    under a stricter default they would fail with serialisation errors. `timeout_s` bounds each statement including its
+    waiting for locks. In the startup packet, poolers would refuse these settings.
     """
     statements = [b"set local transaction_isolation = 'read committed'"]
     statements.append(f"set local statement_timeout = {int(timeout_s * 1000)}".encode())
@@ -192,7 +194,7 @@ def transaction_settings(connection: Connection, timeout_s: float) -> bytes:
 
 
 def _check_server(info: psycopg.ConnectionInfo) -> None:
-    """Raises ConfigurationError for a server that cannot be used. What a pooler does not pass on is not asked for."""
+    """Raises ConfigurationError for a server that cannot be used. A value that a pooler does not report is accepted."""
     version, encoding = info.server_version, info.parameter_status("server_encoding")
     if 0 < version < MIN_SERVER_VERSION * 10_000:
         shown_version = info.parameter_status("server_version")
@@ -207,7 +209,7 @@ def _check_server(info: psycopg.ConnectionInfo) -> None:
 
 
 def _build_connect_error(dsn: str, error: psycopg.Error, deadline: float) -> SparkyError:
-    """Why there is no connection; its words decide nothing, for they are in the server's language."""
+    """The error for a failed connection. Its text does not decide, because it is in the server's language."""
     fault = fault_of(dsn)
     if fault is not None or isinstance(error, psycopg.ProgrammingError):
         return ConfigurationError(f"DATABASE_URL is not a PostgreSQL connection string: it {fault or 'has a fault'}.")
@@ -221,25 +223,25 @@ def _build_connect_error(dsn: str, error: psycopg.Error, deadline: float) -> Spa
 def translate_error(error: psycopg.Error, state: str | None = None) -> SparkyError:
     """The failure named by what the caller does next. The message never carries the DSN or an argument's value.
 
-    `state` is the SQLSTATE where the driver does not tell it.
+    `state` is the SQLSTATE if the driver does not expose it.
     """
     state = error.sqlstate or state or ""
-    reason = (error.diag.message_primary or _first_line(error)).rstrip(".")
+    reason = (error.diag.message_primary or _get_first_line(error)).rstrip(".")
     remedy = sqlstates.find_remedy(state, reason) if state else _find_driver_remedy(error, reason)
     return sqlstates.build_error(state, remedy) if remedy else DatabaseUnavailable(reason, state=state)
 
 
 def _find_driver_remedy(error: psycopg.Error, reason: str) -> str | None:
-    """What the driver itself refused is for a person to mend; without a server's word all else may pass."""
+    """A person must fix what the driver itself refused; any other error without an SQLSTATE counts as temporary."""
     return f"The database refuses the value: {reason}." if isinstance(error, psycopg.DataError) else None
 
 
-def _first_line(error: psycopg.Error) -> str:
+def _get_first_line(error: psycopg.Error) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _has_unread_data(connection: Connection) -> bool:
-    """Something to read while idle is the server's farewell (or its broken pipe)."""
+    """Whether the server has sent something on an idle connection: it has closed it, or is about to."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
@@ -252,7 +254,7 @@ def _build_query(connection: Connection, function: str, arguments: dict[str, obj
     call = b"".join(
         part + value for part, value in zip(_build_call_parts(function, tuple(arguments)), [*values, b")"], strict=True)
     )
-    return transaction_settings(connection, timeout_s) + call
+    return build_transaction_settings(connection, timeout_s) + call
 
 
 def _quote_literal(connection: Connection, value: str | None) -> bytes:
@@ -261,7 +263,7 @@ def _quote_literal(connection: Connection, value: str | None) -> bytes:
 
 @lru_cache(maxsize=256)
 def _build_call_parts(function: str, names: tuple[str, ...]) -> tuple[bytes, ...]:
-    """What stands before each argument of the call, and before its closing parenthesis."""
+    """The text before each argument of the call, and before its closing parenthesis."""
     begin = sql.SQL("select public.{}(").format(sql.Identifier(function)).as_bytes(None)
     named = [sql.SQL("{} => ").format(sql.Identifier(f"p_{name}")).as_bytes(None) for name in names]
     parts = [b", " + name for name in named]
@@ -271,7 +273,7 @@ def _build_call_parts(function: str, names: tuple[str, ...]) -> tuple[bytes, ...
 
 
 def _to_text(value: object) -> str | None:
-    """Everything travels as text of unknown type: the function's signature says what it is."""
+    """The value as text of unknown type, which PostgreSQL converts to the type of the function's parameter."""
     if value is None:
         return None
     if isinstance(value, str):

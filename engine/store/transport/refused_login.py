@@ -26,10 +26,10 @@ _REFUSAL: Final = re.compile(rb'\tErrorResponse\t S "[^"]*"(?: V "[^"]*")? C "([
 
 
 def fetch_login_sqlstate(dsn: str, deadline: float) -> str | None:
-    """The state with which the server refuses this login now; None if it does not, or none answers.
+    """The SQLSTATE with which the server refuses this login; None if it does not, or does not answer.
 
-    `deadline` is monotonic. Of several hosts each is asked: only when all refuse for good is that the answer, for one
-    that is away may come back.
+    `deadline` is in monotonic seconds. Every host of a `dsn` with several is tried: the refusal is returned only when
+    all of them refuse permanently, because a host that is down may come back.
     """
     states: list[str] = []
     with suppress(psycopg.Error, OSError):
@@ -61,7 +61,7 @@ def _fetch_refusal(conninfo: str, deadline: float) -> str | None:
 
 
 def _log_in(conninfo: str, trace_fd: int, deadline: float) -> None:
-    """Tries until the server has let us in or refused, and leaves."""
+    """Tries to log in until the server accepts or refuses, and disconnects; the trace goes to `trace_fd`."""
     connection = pq.PGconn.connect_start(conninfo.encode())
     try:
         is_traced = False

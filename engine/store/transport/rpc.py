@@ -1,4 +1,4 @@
-"""What the store needs of a transport, so that PostgreSQL and Supabase's REST API are interchangeable."""
+"""The interface of a transport, which makes PostgreSQL and Supabase's REST API interchangeable."""
 
 from typing import Any, Protocol
 

@@ -1,4 +1,4 @@
-"""Calls the database's functions over Supabase's REST API, for those who have a project's key and no password."""
+"""Calls the database's functions over Supabase's REST API, with a project's key in place of a database password."""
 
 import json
 import queue
@@ -43,9 +43,9 @@ _WRONG_URL: Final = "SUPABASE_URL does not name a Supabase project's API"
 class SupabaseRpc:
     """An `Rpc` over PostgREST; every call is one request, hence one transaction, and is never repeated here.
 
-    With `keep`, up to 8 connections are shared by all threads; without, one, which its server may close when it likes.
+    With `keep`, up to 8 connections are shared by all threads; without, there is one. The server may close an idle one.
     A call ends within about `timeout_s`, whatever the server does. Nothing is connected before the first call, so that
-    it can be made before a fork. Protocol: https://docs.postgrest.org/en/stable/references/api/functions.html
+    an instance can be created before a fork. Protocol: https://docs.postgrest.org/en/stable/references/api/functions.html
     """
 
     def __init__(self, url: str, key: SecretStr, *, timeout_s: float = 10.0, keep: bool = False) -> None:
@@ -170,7 +170,7 @@ def _parse_body(response: httpx.Response) -> Any:
 
 
 def _to_json(value: object) -> object:
-    """Plain JSON; what JSON has no type for travels as text, which the function's signature gives its type."""
+    """`value` as JSON; types that JSON lacks become text, which PostgreSQL converts to the parameter's type."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, datetime):

@@ -6,7 +6,7 @@ import ccxt
 
 from engine.venues.ccxt_client.book_time import OlderBookTimeMixin
 from engine.venues.ccxt_client.exchange_info import parse_perpetuals
-from engine.venues.ccxt_client.venue_clock import venue_time_us
+from engine.venues.ccxt_client.venue_clock import get_venue_time_us
 
 CLIENT_NUMBER: Final = "clientNumber"  # our option: the number of this client among those of its account
 MAX_CLIENTS: Final = 4  # per account
@@ -29,12 +29,12 @@ class Aster(OlderBookTimeMixin, ccxt.aster):  # type: ignore[misc] # ccxt has no
         """ccxt lets parameters override the nonce (µs), the user and the signer that it would fill in itself."""
         given = dict(params or {})
         if api[0] == "fapiPrivate":
-            given = {"nonce": str(self._next_nonce()), **self.options.get("identity", {}), **given}
+            given = {"nonce": str(self._generate_nonce()), **self.options.get("identity", {}), **given}
         return super().sign(path, api, method, given, *rest)
 
-    def _next_nonce(self) -> int:
+    def _generate_nonce(self) -> int:
         """Unique over the account's clients, because each has its own remainder modulo `MAX_CLIENTS`."""
-        now_us = venue_time_us(self)
+        now_us = get_venue_time_us(self)
         now_us += int(self.options.get(CLIENT_NUMBER, 0)) - now_us % MAX_CLIENTS
         self.options["lastNonce"] = max(self.options.get("lastNonce", 0) + MAX_CLIENTS, now_us)
         return int(self.options["lastNonce"])

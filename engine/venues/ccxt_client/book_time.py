@@ -9,6 +9,6 @@ class OlderBookTimeMixin:
 
     def parse_order_book(self, orderbook: Any, symbol: str, timestamp: Any = None, *rest: Any) -> Any:
         times = [self.safe_integer(orderbook, name) for name in ("E", "T")]  # type: ignore[attr-defined] # ccxt's
-        known = [each for each in times if each is not None]
-        older = min(known) if known else timestamp
+        stated = [time_ms for time_ms in times if time_ms is not None]
+        older = min(stated) if stated else timestamp
         return super().parse_order_book(orderbook, symbol, older, *rest)  # type: ignore[misc] # ccxt's

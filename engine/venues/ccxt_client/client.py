@@ -100,7 +100,7 @@ def check_symbol(answer: Any, market_id: str) -> None:
     rows = answer if isinstance(answer, list) else [answer]
     symbols = [row["symbol"] for row in rows if isinstance(row, dict) and row.get("symbol")]
     if symbols and market_id not in symbols:
-        raise InconclusiveAnswer(f"asked about {market_id}, the venue told of {symbols[0]}")
+        raise InconclusiveAnswer(f"the request was about {market_id}, the answer is about {symbols[0]}")
 
 
 def open_ccxt_client(
@@ -117,7 +117,7 @@ def open_ccxt_client(
     """
     client_class = find_client_class(venue)
     if client_class is None:
-        raise unknown_venue_error(venue)
+        raise build_unknown_venue_error(venue)
     exchange = type(venue, (VenueClockMixin, StrictResponseMixin, client_class), {})(
         _build_config(timeout_s, credentials)
     )
@@ -150,7 +150,7 @@ def to_lossless_number(number: Any) -> float | str:
     return rounded if to_decimal(rounded) == value else format_plain(value)
 
 
-def unknown_venue_error(venue: str) -> ConfigurationError:
+def build_unknown_venue_error(venue: str) -> ConfigurationError:
     """The error for a venue that ccxt does not know, with the closest name."""
     return ConfigurationError(f"No exchange is called {venue!r}; {_suggest_name(venue)}")
 

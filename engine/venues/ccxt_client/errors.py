@@ -58,11 +58,11 @@ def translate_errors(exchange: Any, *, ordering: bool = False) -> Iterator[None]
         raise
     except ccxt.BaseError as error:
         raise to_domain_error(
-            error, _build_reason(exchange, error), _retry_after_s(exchange), ordering=ordering
+            error, _build_reason(exchange, error), _parse_retry_after_s(exchange), ordering=ordering
         ) from error
     except PARSE_ERROR_TYPES as error:
         reason = f"{exchange.id} sent an answer that cannot be read ({type(error).__name__})"
-        raise _no_answer_error(reason, ordering=ordering) from error
+        raise _build_no_answer_error(reason, ordering=ordering) from error
 
 
 def is_listing_change(error: BaseException) -> bool:
@@ -90,26 +90,26 @@ def to_domain_error(error: ccxt.BaseError, reason: str, wait_s: float | None, *,
 
     `wait_s` is the Retry-After of the last response.
     """
-    decided = _error_for_code(find_code(error), reason, wait_s, ordering=ordering)
+    decided = _find_error_for_code(find_code(error), reason, wait_s, ordering=ordering)
     if decided is not None:
         return decided
     if isinstance(error, RATE_LIMIT_TYPES):
         return VenueUnavailable(reason, wait_s)
     if isinstance(error, ccxt.InvalidNonce) or _has_never_connected(error):
         return VenueUnavailable(reason)
-    return _to_rejection(error, reason) or _no_answer_error(reason, ordering=ordering)
+    return _to_rejection(error, reason) or _build_no_answer_error(reason, ordering=ordering)
 
 
-def _error_for_code(code: str | None, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError | None:
+def _find_error_for_code(code: str | None, reason: str, wait_s: float | None, *, ordering: bool) -> SparkyError | None:
     """The error that the venue's code alone decides; None if it does not."""
     if code in error_codes.OUTCOME_UNKNOWN:
-        return _no_answer_error(reason, ordering=ordering)
+        return _build_no_answer_error(reason, ordering=ordering)
     if code == error_codes.CLOCK:
         return ClockRejected(reason, wait_s)
     if code in error_codes.RETRY_LATER:
         return VenueUnavailable(reason, wait_s)
     if code in error_codes.CREDENTIALS:
-        return _credentials_error(reason)
+        return _build_credentials_error(reason)
     if code == error_codes.PRICE_BAND:
         return OutsidePriceBand(reason)
     kind = error_codes.REFUSAL_KINDS.get(code or "")
@@ -119,15 +119,15 @@ def _error_for_code(code: str | None, reason: str, wait_s: float | None, *, orde
 def _to_rejection(error: ccxt.BaseError, reason: str) -> SparkyError | None:
     """The error for a request that the venue understood and declined; None for others."""
     if isinstance(error, ccxt.AuthenticationError):
-        return _credentials_error(reason)
+        return _build_credentials_error(reason)
     if isinstance(error, ccxt.BadSymbol):
         return StrategyFault(f"the venue does not list the symbol: {reason}")
     if isinstance(error, REJECTION_TYPES) or _is_coded_refusal(error):
-        return OrderRejected(reason, _refusal_kind(error))
+        return OrderRejected(reason, _find_rejection_kind(error))
     return None
 
 
-def _credentials_error(reason: str) -> CredentialsError:
+def _build_credentials_error(reason: str) -> CredentialsError:
     return CredentialsError(f"The venue does not accept the credentials: {reason}.")
 
 
@@ -137,7 +137,7 @@ def _is_coded_refusal(error: ccxt.BaseError) -> bool:
     return type(error) is ccxt.ExchangeError and find_code(error) is not None
 
 
-def _refusal_kind(error: ccxt.BaseError) -> RejectionKind:
+def _find_rejection_kind(error: ccxt.BaseError) -> RejectionKind:
     return "funds" if isinstance(error, ccxt.InsufficientFunds) else "rejected"
 
 
@@ -146,10 +146,11 @@ def _build_reason(exchange: Any, error: ccxt.BaseError) -> str:
     code = find_code(error)
     clock = describe_measured_offset(exchange) if code == error_codes.CLOCK else None
     parts = (ErrorTextReader(exchange).from_error(error), clock, error_codes.ADVICE.get(code or ""))
-    return ": ".join(each for each in parts if each)
+    return ": ".join(part for part in parts if part)
 
 
-def _no_answer_error(reason: str, *, ordering: bool) -> SparkyError:
+def _build_no_answer_error(reason: str, *, ordering: bool) -> SparkyError:
+    """The error for a request whose outcome is unknown: only an order may have had an effect."""
     return OrderOutcomeUnknown(reason) if ordering else VenueUnavailable(reason)
 
 
@@ -160,5 +161,5 @@ def _has_never_connected(error: BaseException) -> bool:
     return isinstance(getattr(inner, "reason", inner), (NewConnectionError, ConnectTimeoutError))
 
 
-def _retry_after_s(exchange: Any) -> float | None:
+def _parse_retry_after_s(exchange: Any) -> float | None:
     return retry_after_s((exchange.last_response_headers or {}).get("Retry-After"), datetime.now(UTC))

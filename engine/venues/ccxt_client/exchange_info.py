@@ -18,14 +18,14 @@ def parse_perpetuals(listed: Mapping[str, Any], limiter: RequestWeightLimiter) -
     for rule in listed.get("rateLimits") or []:
         if (rule.get("rateLimitType"), rule.get("interval")) == ("REQUEST_WEIGHT", "MINUTE"):
             limiter.set_limit(int(rule["limit"]) // int(rule["intervalNum"]))
-    found: dict[str, Any] = {}
+    row_by_pair: dict[str, Any] = {}
     for row in listed["symbols"]:
         if row.get("baseAsset") and row.get("quoteAsset") and is_perpetual(row):
-            pair = _pair(row)
-            if pair not in found or row["symbol"] == pair:
+            pair = _build_pair(row)
+            if pair not in row_by_pair or row["symbol"] == pair:
                 # ccxt takes one without a kind for a spot market or for a dated contract.
-                found[pair] = {**row, "contractType": PERPETUAL}
-    return list(found.values())
+                row_by_pair[pair] = {**row, "contractType": PERPETUAL}
+    return list(row_by_pair.values())
 
 
 def is_perpetual(row: Mapping[str, Any]) -> bool:
@@ -33,8 +33,8 @@ def is_perpetual(row: Mapping[str, Any]) -> bool:
     kind, name = str(row.get("contractType") or ""), str(row["symbol"])
     if DATED_ID_SEPARATOR in name:
         return False
-    return PERPETUAL in kind if kind else name == _pair(row)
+    return PERPETUAL in kind if kind else name == _build_pair(row)
 
 
-def _pair(row: Mapping[str, Any]) -> str:
+def _build_pair(row: Mapping[str, Any]) -> str:
     return f"{row['baseAsset']}{row['quoteAsset']}"

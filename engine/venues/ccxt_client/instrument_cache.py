@@ -106,10 +106,10 @@ class SharedListing:
         """Refreshes after an answer that means that the list has changed, and waits, also for another thread's refresh.
         Raises nothing."""
         with self._lock:
-            now, readings = self.monotonic(), self._refresh_times
-            is_due = readings.may_force(now)
+            now, times = self.monotonic(), self._refresh_times
+            is_due = times.may_force(now)
             if is_due:
-                self._refresh_times = replace(readings, forced_at=now)
+                self._refresh_times = replace(times, forced_at=now)
         if is_due:
             self._refresh()
         else:
@@ -119,37 +119,37 @@ class SharedListing:
     def refresh_for_unlisted(self) -> None:
         """Refreshes for a symbol that is not listed, and may be new. Raises nothing."""
         with self._lock:
-            now, readings = self.monotonic(), self._refresh_times
-            if not readings.may_search(now):
+            now, times = self.monotonic(), self._refresh_times
+            if not times.may_search(now):
                 return
-            self._refresh_times = replace(readings, searched_at=now)
+            self._refresh_times = replace(times, searched_at=now)
         self._refresh()
 
     def refresh_for_missing(self) -> None:
         """Refreshes for a symbol that only the newest list lacks, and waits. Raises nothing."""
         with self._lock:
-            now, readings = self.monotonic(), self._refresh_times
-            if not readings.may_confirm(now):
+            now, times = self.monotonic(), self._refresh_times
+            if not times.may_confirm(now):
                 return
-            self._refresh_times = replace(readings, confirmed_at=now)
+            self._refresh_times = replace(times, confirmed_at=now)
         self._refresh()
 
     def refresh_before_entry(self) -> None:
         """Refreshes before a paper entry, and waits, also for another thread's refresh. Raises nothing."""
         with self._entry_refresh_lock:
             with self._lock:
-                now, readings = self.monotonic(), self._refresh_times
-                if self._tables is None or not readings.may_refresh_before_entry(now):
+                now, times = self.monotonic(), self._refresh_times
+                if self._tables is None or not times.may_refresh_before_entry(now):
                     return  # a client without any list reads it itself
-                self._refresh_times = replace(readings, entry_refreshed_at=now)
+                self._refresh_times = replace(times, entry_refreshed_at=now)
             self._refresh_at_low_priority()
 
     def _refresh_when_due(self) -> None:
         with self._lock:
-            now, readings = self.monotonic(), self._refresh_times
-            if not readings.is_due(now):
+            now, times = self.monotonic(), self._refresh_times
+            if not times.is_due(now):
                 return
-            self._refresh_times = replace(readings, attempted_at=now)
+            self._refresh_times = replace(times, attempted_at=now)
         threading.Thread(target=self._refresh_at_low_priority, name="instruments", daemon=True).start()
 
     def _refresh_at_low_priority(self) -> None:
@@ -181,11 +181,11 @@ class SharedListing:
             self._refresh_times = replace(self._refresh_times, refreshed_at=self.monotonic(), refresh_s=hour_s)
 
     def _check_complete(self, before: ListingTables, read: ListingTables) -> None:
-        known = before.listed_ids()
-        missing = frozenset(known - read.listed_ids())
-        if len(missing) > max(MAX_VANISHED, len(known) // 2) and missing != self._suspected_ids:
+        listed_before = before.get_listed_ids()
+        missing = frozenset(listed_before - read.get_listed_ids())
+        if len(missing) > max(MAX_VANISHED, len(listed_before) // 2) and missing != self._suspected_ids:
             self._suspected_ids = missing
-            reason = f"its list lacks {len(missing)} of {len(known)} instruments that it had"
+            reason = f"its list lacks {len(missing)} of {len(listed_before)} instruments that it had"
             raise VenueUnavailable(reason)
 
 

@@ -46,19 +46,21 @@ class ListingTables:
             setattr(exchange, name, value)
         exchange.options.update(self.options)
 
-    def listed_ids(self) -> set[str]:
+    def get_listed_ids(self) -> set[str]:
         """Ids of what is listed now."""
         return {market["id"] for market in self.values["markets"].values() if not market.get(VANISHED_KEY)}
 
     def with_steps(self, exchange: Any, before: "ListingTables | None") -> "ListingTables":
         """With tick and quantity step for every market, from `before` where this list has none."""
-        known = {} if before is None else before.values["markets"]
+        earlier = {} if before is None else before.values["markets"]
 
         def add_steps(market: dict[str, Any]) -> dict[str, Any]:
-            return add_missing_steps(exchange, market, known.get(market["symbol"]))
+            return add_missing_steps(exchange, market, earlier.get(market["symbol"]))
 
-        markets = {name: add_steps(each) for name, each in self.values["markets"].items()}
-        by_id = {name: [add_steps(each) for each in same] for name, same in self.values["markets_by_id"].items()}
+        markets = {name: add_steps(market) for name, market in self.values["markets"].items()}
+        by_id = {
+            name: [add_steps(market) for market in same_id] for name, same_id in self.values["markets_by_id"].items()
+        }
         return ListingTables({**self.values, "markets": markets, "markets_by_id": by_id}, self.options)
 
     def with_vanished(self, before: "ListingTables", doubted: Collection[str]) -> "ListingTables":
@@ -90,8 +92,10 @@ def add_missing_steps(exchange: Any, market: dict[str, Any], before: Mapping[str
     if not raw or exchange.precisionMode != TICK_SIZE:
         return market
     lacking = {name: key for name, key in _DECIMALS_FIELDS.items() if to_decimal(raw.get(name) or 0) <= 0}
-    known = {} if before is None else before["precision"]
-    steps = {name: known.get(name) or _step_from_decimals(exchange, market, key) for name, key in lacking.items()}
+    earlier = {} if before is None else before["precision"]
+    steps = {
+        name: earlier.get(name) or _build_step_from_decimals(exchange, market, key) for name, key in lacking.items()
+    }
     return {**market, "precision": {**raw, **steps}} if steps else market
 
 
@@ -99,7 +103,7 @@ def is_gone(market: Mapping[str, Any]) -> bool:
     return int(market.get(VANISHED_KEY) or 0) >= GONE_AFTER_MISSES
 
 
-def _step_from_decimals(exchange: Any, market: Mapping[str, Any], name: str) -> Any:
+def _build_step_from_decimals(exchange: Any, market: Mapping[str, Any], name: str) -> Any:
     """In ccxt's form; None where the venue does not state it."""
     raw = str(get_info(market).get(name))
     return exchange.parse_number(exchange.parse_precision(raw)) if raw.isdecimal() else None

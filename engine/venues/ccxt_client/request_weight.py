@@ -33,7 +33,7 @@ class WeightState:
     requested_at: float = -WINDOW_S
     blocked_until: float = 0.0
 
-    def wait_s(self, now: float, *, is_urgent: bool) -> float:
+    def calculate_wait_s(self, now: float, *, is_urgent: bool) -> float:
         """How long the next request has to wait; 0 when it may go now.
 
         After a 429 or 418 everything waits, exits too, because further requests would turn seconds into a ban of days.
@@ -56,11 +56,12 @@ class WeightState:
 
     def with_response(self, now: float, status: int, used: int | None, retry_after_s: float | None) -> "WeightState":
         """The state after an answer with this HTTP `status` and these header values."""
-        known = self if used is None else replace(self, used=used, reported_at=now)
+        updated = self if used is None else replace(self, used=used, reported_at=now)
         if status not in DEFAULT_PAUSE_S:
-            return known
+            return updated
         pause_s = DEFAULT_PAUSE_S[status] if retry_after_s is None else retry_after_s
-        return replace(known, blocked_until=max(known.blocked_until, now + pause_s))
+        # Never earlier: a late answer to an earlier request may carry a shorter wait.
+        return replace(updated, blocked_until=max(updated.blocked_until, now + pause_s))
 
 
 class RequestWeightLimiter:
@@ -79,7 +80,7 @@ class RequestWeightLimiter:
         """Call it before a request. Raises UpstreamUnavailable, with the wait, when it must not be sent now."""
         with self._lock:
             now = self.monotonic()
-            wait_s = self._state.wait_s(now, is_urgent=is_urgent)
+            wait_s = self._state.calculate_wait_s(now, is_urgent=is_urgent)
             if wait_s > 0:
                 raise VenueUnavailable(self._state.describe_wait(now), wait_s)
             self._state = self._state.with_request(now)

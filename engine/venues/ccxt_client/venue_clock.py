@@ -52,11 +52,11 @@ def measure_offset_s(exchange: Any) -> float:
     venue_ms = exchange.fetch_time()
     after_ms = time.time_ns() / 1_000_000
     if venue_ms is None:
-        raise ValueError("the answer tells no time")
+        raise ValueError("the answer has no time")
     return (float(venue_ms) - (before_ms + after_ms) / 2) / 1_000
 
 
-def venue_time_us(exchange: Any) -> int:
+def get_venue_time_us(exchange: Any) -> int:
     """The venue's time in µs; this host's until an offset was measured."""
     return time.time_ns() // 1_000 - int(exchange.options.get(_DIFFERENCE_OPTION, 0)) * 1_000
 

@@ -20,7 +20,7 @@ from engine.venues.live.account_setup_query import fetch_account_setup
 from engine.venues.live.conditional_orders import TriggerOrders
 from engine.venues.live.record_pages import WEEK_MS, PagedReader, Row, deduplicate, split_windows
 from engine.venues.market_data.coin_prices import CoinPrices
-from engine.venues.market_data.instruments import contract_size, get_record_market, is_linear_perpetual
+from engine.venues.market_data.instruments import get_contract_size, get_record_market, is_linear_perpetual
 
 MAX_ROWS: Final = 1_000
 MAX_FORCED_ORDERS: Final = 100
@@ -80,11 +80,11 @@ class CcxtAccountQueries(ABC):
             return [rows.parse_account_trade(row, symbol) for row in raw]
 
         if after_id is not None:
-            found = pages.read_above(lambda first: self._run_query(lambda: fetch_page(fromId=first)), after_id)
+            trades = pages.read_above(lambda first: self._run_query(lambda: fetch_page(fromId=first)), after_id)
         else:
-            found = self._fetch_since(pages, fetch_page, since_ms or 0, WEEK_MS)
+            trades = self._fetch_since(pages, fetch_page, since_ms or 0, WEEK_MS)
         with self._query():
-            return tuple(sorted(deduplicate(found, _trade_key), key=lambda trade: trade.trade_id))
+            return tuple(sorted(deduplicate(trades, _build_trade_key), key=lambda trade: trade.trade_id))
 
     def fetch_forced_orders(self, symbol: str, since_ms: int) -> tuple[ForcedOrder, ...]:
         def fetch_page(**query: int) -> list[ForcedOrder]:
@@ -96,11 +96,11 @@ class CcxtAccountQueries(ABC):
             )
             return [rows.parse_forced_order(row, symbol, adl) for row in raw]
 
-        found = self._fetch_since(
+        orders = self._fetch_since(
             PagedReader(f"forced orders in {symbol}", MAX_FORCED_ORDERS), fetch_page, since_ms, WEEK_MS
         )
         with self._query():
-            return tuple(deduplicate((order for order in found if order.quantity), lambda order: order.order_id))
+            return tuple(deduplicate((order for order in orders if order.quantity), lambda order: order.order_id))
 
     def fetch_income(self, symbol: str | None, since_ms: int, kind: str | None = None) -> tuple[Income, ...]:
         asked: dict[str, object] = {"limit": MAX_ROWS} | ({} if kind is None else {"incomeType": kind})
@@ -111,11 +111,11 @@ class CcxtAccountQueries(ABC):
             raw = rows.parse_rows(self._get_endpoint("income")({**asked, **query}), None)
             return [rows.parse_income(row, self._parse_symbol(row)) for row in raw]
 
-        found = self._fetch_since(
+        incomes = self._fetch_since(
             PagedReader(f"income in {symbol or 'all symbols'}", MAX_ROWS), fetch_page, since_ms, None
         )
         with self._query():
-            return tuple(deduplicate(found, lambda row: (row.symbol, row.income_id)))
+            return tuple(deduplicate(incomes, lambda row: (row.symbol, row.income_id)))
 
     def find_client_order_id(self, symbol: str, order_id: str) -> str | None:
         with self._query():
@@ -125,7 +125,7 @@ class CcxtAccountQueries(ABC):
             except ccxt.OrderNotFound:
                 return None
             if rows.parse_text(row["orderId"]) != order_id:
-                raise ValueError(f"asked about order {order_id}, the venue told of {row['orderId']}")
+                raise ValueError(f"the request was about order {order_id}, the answer is about {row['orderId']}")
             return str(row["clientOrderId"])
 
     def convert_to_usd(self, asset: str, amount: Decimal, at_ms: int) -> Decimal | None:
@@ -136,12 +136,12 @@ class CcxtAccountQueries(ABC):
         with self._query():
             market = None if symbol is None else get_record_market(self._exchange, symbol)
             if self._exchange.id not in ENDPOINTS:
-                found = self._fetch_unified_positions(market)
+                positions = self._fetch_unified_positions(market)
             else:
                 query = {} if market is None else {"symbol": market["id"]}
                 raw = rows.parse_rows(self._get_endpoint("positions")(query), query.get("symbol"))
-                found = [rows.parse_position(row, self._to_symbol(row["symbol"])) for row in raw]
-        return tuple(position for position in found if position is not None)
+                positions = [rows.parse_position(row, self._to_symbol(row["symbol"])) for row in raw]
+        return tuple(position for position in positions if position is not None)
 
     def fetch_open_orders(self, symbol: str | None = None) -> tuple[OpenOrder, ...]:
         with self._query():
@@ -149,8 +149,8 @@ class CcxtAccountQueries(ABC):
             unified = None if symbol is None else get_record_market(self._exchange, symbol)["symbol"]
             self._exchange.options["fetchOpenOrders"] = {"warnIfNoSymbol": False}  # its weight is the caller's choice
             rows = [*self._exchange.fetch_open_orders(unified), *self._trigger_orders.fetch_open_orders(unified)]
-            found = [self._parse_open_order(row) for row in rows]
-        wanted = [each for each in found if symbol in (None, each.symbol)]
+            orders = [self._parse_open_order(row) for row in rows]
+        wanted = [order for order in orders if symbol in (None, order.symbol)]
         return tuple(sorted(wanted, key=lambda order: order.at_ms))
 
     def _parse_open_order(self, row: Mapping[str, Any]) -> OpenOrder:
@@ -158,7 +158,7 @@ class CcxtAccountQueries(ABC):
         market = self._exchange.markets.get(row["symbol"])
         if market is None:
             return parsers.parse_open_order(row, str(row["info"].get("symbol") or row["symbol"]), Decimal(1))
-        return parsers.parse_open_order(row, parsers.to_symbol(market), contract_size(market))
+        return parsers.parse_open_order(row, parsers.to_symbol(market), get_contract_size(market))
 
     def fetch_balance(self) -> Balance:
         with self._query():
@@ -196,10 +196,10 @@ class CcxtAccountQueries(ABC):
             until = {} if end_ms is None else {"endTime": end_ms}
             return self._run_query(lambda: fetch_page(startTime=start_ms, **until))
 
-        found: list[Row] = []
+        fetched: list[Row] = []
         for start_ms, end_ms in split_windows(since_ms, now_ms, length_ms):
-            found += pages.read_between(fetch_window, start_ms, end_ms)
-        return [row for row in found if row.at_ms >= since_ms]
+            fetched += pages.read_between(fetch_window, start_ms, end_ms)
+        return [row for row in fetched if row.at_ms >= since_ms]
 
     def _fetch_adl_order_ids(self, symbol: str, query: Mapping[str, int]) -> frozenset[str]:
         """Order ids of the forced orders of the type ADL."""
@@ -214,7 +214,7 @@ class CcxtAccountQueries(ABC):
         try:
             return rows.parse_rows(fetch({"symbol": market_id, **query}), market_id)
         except ccxt.BadSymbol as error:
-            raise StrategyFault(f"{self._exchange.id} tells nothing of {symbol}, which it does not list") from error
+            raise StrategyFault(f"{self._exchange.id} has no record of {symbol}, which it does not list") from error
 
     def _get_endpoint(self, what: str) -> Callable[[Mapping[str, object]], Any]:
         endpoints = ENDPOINTS.get(self._exchange.id)
@@ -228,6 +228,6 @@ class CcxtAccountQueries(ABC):
             return fetch()
 
 
-def _trade_key(trade: AccountTrade) -> tuple[int, str, bool]:
-    """Distinguishes both sides of a trade of the account with itself, which have one id."""
+def _build_trade_key(trade: AccountTrade) -> tuple[int, str, bool]:
+    """A key that distinguishes both sides of a trade of the account with itself, which share one trade id."""
     return trade.trade_id, trade.order_id, trade.is_buy

@@ -41,7 +41,7 @@ def _parse_balance(raw: Any) -> dict[str, Any]:
     """Raises ValueError for an answer without assets."""
     rows = raw["assets"]
     if not rows:
-        raise ValueError("the account tells no assets")
+        raise ValueError("the answer has no assets")
     dollars = [to_decimal(row["availableBalance"]) for row in rows if row["asset"] in USD_ASSETS]
     others = [row for row in rows if row["asset"] not in USD_ASSETS]
     amounts = [raw.get("availableBalance"), *(row.get(field) for row in others for field in AMOUNT_FIELDS)]
@@ -166,7 +166,7 @@ class _EndpointReader:
 
     def _fetch_answer(self, endpoint: str) -> Any:
         if self._monotonic() > self._deadline:
-            return SparkyError("not asked, as the venue is slow")
+            return SparkyError("not requested, because the venue is slow")
         try:
             with self._query_scope():
                 return getattr(self._exchange, endpoint)()

@@ -81,14 +81,14 @@ class TriggerOrders:
             recent = {name: taken for name, taken in self._accepted_at.items() if now - taken[0] < ACCEPT_LAG_S}
             self._accepted_at = recent | {client_order_id: (now, order_id)}
 
-    def retry_waits_s(self, client_order_id: str) -> tuple[float, ...]:
+    def get_retry_waits_s(self, client_order_id: str) -> tuple[float, ...]:
         """Waits (s) before each further query when an order is not found or has not ended."""
         return RETRY_WAITS_S if self.is_trigger_order(client_order_id) else ()
 
     def may_be_invisible(self, client_order_id: str) -> bool:
         return self._monotonic() - self._sent_at.get(client_order_id, -SEND_LAG_S) < SEND_LAG_S
 
-    def check_gone(self, client_order_id: str) -> None:
+    def check_not_just_accepted(self, client_order_id: str) -> None:
         """Call it when an order is not found. Raises OrderContradictory when the venue accepted it a moment ago, and so
         may only not show it yet."""
         at, _ = self._accepted_at.get(client_order_id, (-math.inf, None))
@@ -105,12 +105,12 @@ class TriggerOrders:
             return None
         if self._is_superseded(raw, client_order_id):
             return None
-        current = self.correct_status(raw)
+        current = self.with_correct_status(raw)
         if current["status"] in ("canceled", "rejected", "expired"):
             self.forget(client_order_id)
-        return self._fetch_plain_order(raw, market) if _plain_order_id(raw) else current
+        return self._fetch_plain_order(raw, market) if _get_plain_order_id(raw) else current
 
-    def correct_status(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def with_correct_status(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """`raw` with corrected status: a triggered order is open until its plain order is known, a cancelled one has
         ended."""
         if raw["info"].get("algoStatus") in TRIGGERED_STATUSES:
@@ -139,7 +139,7 @@ class TriggerOrders:
         """
         rows = self._exchange.fetch_orders(market["symbol"], params=TRIGGER_PARAMS)
         for raw in rows:
-            if _plain_order_id(raw) == order_id:
+            if _get_plain_order_id(raw) == order_id:
                 return str(raw["clientOrderId"])
         becoming = [raw["clientOrderId"] for raw in rows if _is_triggering(raw)]
         if becoming:
@@ -158,7 +158,7 @@ class TriggerOrders:
 
     def _fetch_plain_order(self, raw: dict[str, Any], market: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return dict(self._exchange.fetch_order(_plain_order_id(raw), market["symbol"]))
+            return dict(self._exchange.fetch_order(_get_plain_order_id(raw), market["symbol"]))
         except ccxt.OrderNotFound:
             return {**raw, "status": "expired" if self._is_purged(raw) else "open"}
 
@@ -170,10 +170,10 @@ class TriggerOrders:
 
 
 def _is_triggering(raw: Mapping[str, Any]) -> bool:
-    return raw["info"].get("algoStatus") in {"TRIGGERING", "TRIGGERED"} and _plain_order_id(raw) is None
+    return raw["info"].get("algoStatus") in {"TRIGGERING", "TRIGGERED"} and _get_plain_order_id(raw) is None
 
 
-def _plain_order_id(raw: Mapping[str, Any]) -> str | None:
+def _get_plain_order_id(raw: Mapping[str, Any]) -> str | None:
     """The id of the plain order, once there is one."""
     order_id = str(raw["info"].get("actualOrderId") or "")
     return order_id if order_id not in ("", "0") else None

@@ -11,7 +11,7 @@ from engine.venues.orders import OrderRequest
 from engine.venues.quotes import Quote
 from engine.venues.venue import Quotes
 
-Fit = tuple[Decimal, Decimal | None]  # quantity, limit price
+FittedOrder = tuple[Decimal, Decimal | None]  # quantity, limit price
 
 
 class OrderFitter:
@@ -21,7 +21,7 @@ class OrderFitter:
         self._quotes = quotes
         self._listing = listing
 
-    def fit(self, order: OrderRequest, price: Decimal | None, quote: Quote | None = None) -> Fit:
+    def fit(self, order: OrderRequest, price: Decimal | None, quote: Quote | None = None) -> FittedOrder:
         """Quantity and limit price that the known filters accept; `price` is the requested limit. Raises
         OrderRejected."""
         instrument = self._quotes.fetch_instrument(order.symbol)
@@ -31,7 +31,9 @@ class OrderFitter:
         limit = None if price is None else instrument.round_limit_price(price, is_buy=order.is_buy)
         return fit_quantity(instrument, order, limit, quote), limit
 
-    def refit_after_refusal(self, order: OrderRequest, price: Decimal | None, before: Fit, refusal: SparkyError) -> Fit:
+    def refit_after_refusal(
+        self, order: OrderRequest, price: Decimal | None, before: FittedOrder, refusal: SparkyError
+    ) -> FittedOrder:
         """Quantity and limit price by a refreshed list, for an order that was rejected for certain.
 
         Raises `refusal` where it is not about a filter, or the order would be the same; instead OrderRejected with the
@@ -40,22 +42,23 @@ class OrderFitter:
         if not is_listing_change(refusal):
             raise refusal
         self._listing.refresh_now()
-        again = self.fit(order, price)
-        if again == before:
+        refitted = self.fit(order, price)
+        if refitted == before:
             if order.is_entry:
+                # With a quote, filters that depend on prices are checked too, and name themselves in the refusal.
                 self.fit(order, price, self._try_fetch_quote(order.symbol))
             raise refusal
-        return again
+        return refitted
 
     def refit_trigger_order(self, trigger_order: TriggerOrderRequest, refusal: SparkyError) -> TriggerOrderRequest:
         """As `refit_after_refusal`, of a protective order."""
         if not is_listing_change(refusal):
             raise refusal
         self._listing.refresh_now()
-        again = refit_trigger_order(trigger_order, self._quotes.fetch_instrument(trigger_order.order.symbol))
-        if again == trigger_order:
+        refitted = refit_trigger_order(trigger_order, self._quotes.fetch_instrument(trigger_order.order.symbol))
+        if refitted == trigger_order:
             raise refusal
-        return again
+        return refitted
 
     def _try_fetch_quote(self, symbol: str) -> Quote | None:
         try:

@@ -10,11 +10,11 @@ from engine.venues.account_state import USD_ASSETS
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.live import parsers
 from engine.venues.market_data.coin_prices import CoinPrices
-from engine.venues.market_data.instruments import contract_size
+from engine.venues.market_data.instruments import get_contract_size
 
 Raw = Mapping[str, Any]
 MAX_TRADES: Final = 1_000
-# Binance's taker rate of an account without a discount.
+# Binance's taker rate of an account without a discount: at worst the booked fee is too high.
 ASSUMED_TAKER_RATE: Final = Decimal("0.0005")
 
 
@@ -37,10 +37,10 @@ def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPri
     """
     fee = raw.get("fee") or {}
     trades = () if fee.get("cost") is not None else _fetch_trades(exchange, raw, market)
-    quantity = product(to_decimal(raw["filled"]), contract_size(market))
-    price = parsers.calculate_average_price(trades) if trades else _order_price(raw, quantity)
+    quantity = product(to_decimal(raw["filled"]), get_contract_size(market))
+    price = parsers.calculate_average_price(trades) if trades else _calculate_order_price(raw, quantity)
     if price <= 0:
-        raise ValueError("the answer tells no price of a filled order")
+        raise ValueError("the answer has no price of a filled order")
     if fee.get("cost") is not None:
         at_ms = int(raw.get("lastTradeTimestamp") or raw.get("timestamp") or 0)
         commissions = [
@@ -54,7 +54,7 @@ def calculate_price_and_fee(exchange: Any, raw: Raw, market: Raw, coins: CoinPri
 
 
 def _parse_commission(trade: Raw, market: Raw) -> Commission:
-    value = product(product(to_decimal(trade["price"]), to_decimal(trade["amount"])), contract_size(market))
+    value = product(product(to_decimal(trade["price"]), to_decimal(trade["amount"])), get_contract_size(market))
     cost = abs(to_decimal(trade["fee"]["cost"]))
     return Commission(trade["fee"]["currency"] or "", cost, int(trade.get("timestamp") or 0), value)
 
@@ -63,12 +63,12 @@ def _sum_in_usd(paid: Iterable[Commission], coins: CoinPrices, taker_rate: Calla
     """The sum of commissions in USD; `taker_rate` is called only if a coin has no price."""
     usd, unpriced = list[Decimal](), list[Decimal]()
     # Newest first, because a coin's price in the current minute is reused for earlier moments of that minute.
-    for each in sorted(paid, key=lambda one: one.at_ms, reverse=True):
-        worth = coins.convert_to_usd(each.asset, each.amount, each.at_ms)
-        if worth is None:
-            unpriced.append(each.value)
+    for commission in sorted(paid, key=lambda commission: commission.at_ms, reverse=True):
+        amount_usd = coins.convert_to_usd(commission.asset, commission.amount, commission.at_ms)
+        if amount_usd is None:
+            unpriced.append(commission.value)
         else:
-            usd.append(worth)
+            usd.append(amount_usd)
     return total([*usd, product(total(unpriced), taker_rate())] if unpriced else usd)
 
 
@@ -76,17 +76,17 @@ def _fetch_trades(exchange: Any, raw: Raw, market: Raw) -> Sequence[Raw]:
     """All trades of the order; empty where some are not shown yet, or the query fails or cannot be read."""
     try:
         with translate_errors(exchange):
-            found = exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), MAX_TRADES)
-            ours = [trade for trade in found if trade["order"] == raw["id"]]
-            for trade in ours:
+            trades = exchange.fetch_my_trades(market["symbol"], raw.get("timestamp"), MAX_TRADES)
+            of_order = [trade for trade in trades if trade["order"] == raw["id"]]
+            for trade in of_order:  # read here, so that an unreadable trade counts as none
                 to_decimal(trade["price"]), to_decimal(trade["fee"]["cost"]), trade["fee"]["currency"]
-            is_whole = total(to_decimal(trade["amount"]) for trade in ours) == to_decimal(raw["filled"])
+            is_complete = total(to_decimal(trade["amount"]) for trade in of_order) == to_decimal(raw["filled"])
     except SparkyError:
         return ()
-    return ours if is_whole else ()
+    return of_order if is_complete else ()
 
 
-def _order_price(raw: Raw, quantity: Decimal) -> Decimal:
+def _calculate_order_price(raw: Raw, quantity: Decimal) -> Decimal:
     cost = to_decimal(raw.get("cost") or 0)
     return quotient(cost, quantity) if cost > 0 else to_decimal(raw.get("average") or 0)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from engine.domain.decimals import product, quotient, to_decimal, total
 from engine.domain.positions import Side
 from engine.venues.account_state import USD_ASSETS, Balance, OpenOrder, OrderKind, VenuePosition
-from engine.venues.market_data.instruments import contract_size
+from engine.venues.market_data.instruments import get_contract_size
 from engine.venues.orders import OrderStatus
 
 Raw = Mapping[str, Any]
@@ -29,6 +29,7 @@ ORDER_KINDS: Final = {
 
 
 def parse_status(raw: Raw, filled: Decimal) -> OrderStatus:
+    """An ended order with any fill is FILLED, whatever its status: the rest of it was cancelled or expired."""
     if raw.get("status") not in TERMINAL_STATUSES:
         return OrderStatus.OPEN
     return OrderStatus.FILLED if filled > 0 else OrderStatus.REJECTED
@@ -60,7 +61,7 @@ def parse_open_order(raw: Raw, symbol: str, size: Decimal) -> OpenOrder:
 
 def parse_position(raw: Raw, market: Raw) -> VenuePosition | None:
     """None for an empty position."""
-    quantity = product(to_decimal(raw["contracts"] or 0), contract_size(market))
+    quantity = product(to_decimal(raw["contracts"] or 0), get_contract_size(market))
     if quantity == 0:
         return None
     leverage, profit = raw.get("leverage"), raw.get("unrealizedPnl")
@@ -77,10 +78,12 @@ def parse_position(raw: Raw, market: Raw) -> VenuePosition | None:
 def parse_balance(raw: Raw) -> Balance:
     dollars = [raw[asset] for asset in USD_ASSETS if asset in raw]
     if not dollars:
-        raise ValueError("the balance names no dollar")
+        raise ValueError("the balance has no dollar asset")
     return Balance(
-        wallet_usd=sum((to_decimal(each["total"] or 0) for each in dollars), Decimal(0)),
-        available_usd=max(to_decimal(each["free"] or 0) for each in dollars),
+        wallet_usd=sum((to_decimal(asset["total"] or 0) for asset in dollars), Decimal(0)),
+        available_usd=max(
+            to_decimal(asset["free"] or 0) for asset in dollars
+        ),  # one order has its margin in one asset,
     )
 
 
@@ -96,7 +99,7 @@ def calculate_average_price(trades: Sequence[Raw]) -> Decimal:
 def parse_leverage(raw: Raw) -> int | None:
     """The leverage in ccxt's leverage structure, where long and short have the same; else None."""
     long, short = raw.get("longLeverage"), raw.get("shortLeverage")
-    leverages = {int(each) for each in (long, short) if each is not None}
+    leverages = {int(leverage) for leverage in (long, short) if leverage is not None}
     return leverages.pop() if len(leverages) == 1 else None
 
 
@@ -109,4 +112,4 @@ def to_symbol(market: Raw) -> str:
 
 def _is_reduce_only(raw: Raw, info: Raw) -> bool:
     flags = (raw.get("reduceOnly"), info.get("reduceOnly"), info.get("closePosition"))
-    return any(str(each).lower() == "true" for each in flags)  # some venues write it as text, which ccxt does not read
+    return any(str(flag).lower() == "true" for flag in flags)  # some venues write it as text, which ccxt does not read

@@ -76,23 +76,24 @@ def place_all_or_none(
     send: Callable[[TriggerOrderRequest], OrderResult],
     sleep: Callable[[float], None],
     *,
-    again: bool,
+    reuse_existing: bool,
 ) -> tuple[OrderResult, ...]:
-    """Places every leg; when one cannot be placed, none stays. Raises what `send` raises.
+    """Places every order; when one cannot be placed, cancels the others. Raises what `send` raises.
 
-    OrderOutcomeUnknown when a leg may exist and could not be cancelled.
+    Raises OrderOutcomeUnknown when an order may exist and could not be cancelled. `reuse_existing` is as in
+    `engine.venues.venue.Venue.place_protection`.
     """
-    tried: list[TriggerOrderRequest] = []
-    done: list[OrderResult] = []
+    attempted: list[TriggerOrderRequest] = []
+    placed: list[OrderResult] = []
     try:
         for trigger_order in trigger_orders:
-            tried.append(trigger_order)
-            known = _find_live_order(gateway, trigger_order) if again else None
-            done.append(known or _place_order(gateway, trigger_order, send, sleep))
+            attempted.append(trigger_order)  # before it is sent: one that fails may still have arrived
+            existing = _find_live_order(gateway, trigger_order) if reuse_existing else None
+            placed.append(existing or _place_order(gateway, trigger_order, send, sleep))
     except SparkyError as error:
-        _cancel_all(gateway, tried, error)
+        _cancel_all(gateway, attempted, error)
         raise
-    return tuple(done)
+    return tuple(placed)
 
 
 def _build_order(protection: Protection, name: str, quantity: Decimal) -> OrderRequest:
@@ -130,22 +131,22 @@ def _await_order(
     for wait_s in RETRY_WAITS_S:
         sleep(wait_s)
         try:
-            known = _find_live_order(gateway, trigger_order)
+            order = _find_live_order(gateway, trigger_order)
         except UpstreamUnavailable as error:
             raise OrderOutcomeUnknown(f"{unknown}, then {error}") from error
-        if known is not None:
-            return known
+        if order is not None:
+            return order
     return None
 
 
 def _find_live_order(gateway: OrderGateway, trigger_order: TriggerOrderRequest) -> OrderResult | None:
-    """The leg's order if it is open or filled; None if it was cancelled."""
-    known = gateway.find_order(trigger_order.order.symbol, trigger_order.order.client_order_id)
-    return None if known is None or known.status is OrderStatus.REJECTED else known
+    """The order if it is open or filled; None if it was cancelled, or there is none."""
+    order = gateway.find_order(trigger_order.order.symbol, trigger_order.order.client_order_id)
+    return None if order is None or order.status is OrderStatus.REJECTED else order
 
 
-def _cancel_all(gateway: OrderGateway, tried: Sequence[TriggerOrderRequest], reason: SparkyError) -> None:
-    for trigger_order in tried:
+def _cancel_all(gateway: OrderGateway, attempted: Sequence[TriggerOrderRequest], reason: SparkyError) -> None:
+    for trigger_order in attempted:
         try:
             gateway.cancel_order(trigger_order.order.symbol, trigger_order.order.client_order_id)
         except SparkyError as error:

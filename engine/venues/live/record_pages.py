@@ -44,7 +44,7 @@ class PagedReader:
         if len(rows) < self._page_size:
             return list(rows)
         if until_ms is not None and since_ms >= until_ms:
-            raise self._too_long_error()
+            raise self._build_too_long_error()
         middle_ms = sorted(row.at_ms for row in rows)[len(rows) // 2]
         middle_ms = max(since_ms, middle_ms if until_ms is None else min(middle_ms, until_ms - 1))
         return self.read_between(fetch, since_ms, middle_ms) + self.read_between(fetch, middle_ms + 1, until_ms)
@@ -55,25 +55,25 @@ class PagedReader:
         The result may have duplicates: two trades may share an id, and a full page may end between them, so the next
         page starts at the same id.
         """
-        found: list[AccountTrade] = []
+        trades: list[AccountTrade] = []
         first_id = trade_id + 1
         while True:
             page = self._count_page(fetch(first_id))
-            found += [trade for trade in page if trade.trade_id > trade_id]
+            trades += [trade for trade in page if trade.trade_id > trade_id]
             if len(page) < self._page_size:
-                return found
+                return trades
             highest = max(trade.trade_id for trade in page)
             if highest <= first_id:  # the venue repeats the same page
-                raise self._too_long_error()
+                raise self._build_too_long_error()
             first_id = highest
 
     def _count_page(self, rows: Sequence[Row]) -> Sequence[Row]:
         self._page_count += 1
         if self._page_count > MAX_PAGES:
-            raise self._too_long_error()
+            raise self._build_too_long_error()
         return rows
 
-    def _too_long_error(self) -> UpstreamUnavailable:
+    def _build_too_long_error(self) -> UpstreamUnavailable:
         return VenueUnavailable(f"its record of {self._what} is too long to be read at once")
 
 
@@ -91,8 +91,8 @@ def split_windows(since_ms: int, now_ms: int, length_ms: int | None) -> Iterator
 
 def deduplicate(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> list[Row]:
     """Each row once, in the order of time. Raises ValueError where two different rows have the same key."""
-    found: dict[Hashable, Row] = {}
+    row_by_key: dict[Hashable, Row] = {}
     for row in rows:
-        if found.setdefault(key(row), row) != row:
-            raise ValueError(f"the venue tells two different things of {key(row)}")
-    return sorted(found.values(), key=lambda row: row.at_ms)
+        if row_by_key.setdefault(key(row), row) != row:
+            raise ValueError(f"the venue has two different rows of {key(row)}")
+    return sorted(row_by_key.values(), key=lambda row: row.at_ms)

@@ -22,7 +22,7 @@ def parse_rows(answer: Any, market_id: str | None) -> list[Row]:
         raise ValueError("the answer is no list of rows")
     for row in answer:
         if market_id is not None and row["symbol"] != market_id:
-            raise ValueError(f"asked about {market_id}, the venue told of {row['symbol']}")
+            raise ValueError(f"the request was about {market_id}, the answer is about {row['symbol']}")
     return answer
 
 
@@ -41,8 +41,10 @@ def parse_account_trade(row: Row, symbol: str) -> AccountTrade:
 
 
 def parse_forced_order(row: Row, symbol: str, adl_ids: frozenset[str]) -> ForcedOrder:
-    """A row of ``forceOrders``; `quantity` is 0 where nothing was filled, `price` 0 where none is told. ADL by
-    its client id or `adl_ids`, else a liquidation."""
+    """A row of ``forceOrders``; `quantity` is 0 where nothing was filled, `price` 0 where the venue gives none.
+
+    The cause is ADL by the client id or `adl_ids`, else a liquidation.
+    """
     order_id, quantity = parse_text(row["orderId"]), parse_decimal(row["executedQty"])
     is_adl = order_id in adl_ids or parse_cause(row) is ForcedExitCause.ADL
     return ForcedOrder(
@@ -51,12 +53,12 @@ def parse_forced_order(row: Row, symbol: str, adl_ids: frozenset[str]) -> Forced
         cause=ForcedExitCause.ADL if is_adl else ForcedExitCause.LIQUIDATED,
         is_buy=IS_BUY_BY_SIDE[row["side"]],
         quantity=quantity,
-        price=parse_decimal(row["avgPrice"]) or _price_from_cost(row, quantity),
+        price=parse_decimal(row["avgPrice"]) or _calculate_price_from_cost(row, quantity),
         at_ms=parse_time_ms(row["updateTime"]) or parse_time_ms(row["time"]),
     )
 
 
-def _price_from_cost(row: Row, quantity: Decimal) -> Decimal:
+def _calculate_price_from_cost(row: Row, quantity: Decimal) -> Decimal:
     cost = parse_decimal(row.get("cumQuote") or 0)
     return quotient(cost, quantity) if quantity and cost else Decimal(0)
 

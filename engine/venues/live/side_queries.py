@@ -1,4 +1,4 @@
-"""Queries of an account on clients of their own, so that an exit never waits for their answers."""
+"""Clients of an account for queries and entry settings, so that an exit never waits for their answers."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,16 +7,12 @@ from decimal import Decimal
 from typing import Any, Final
 
 from engine.domain.errors import OrderRejected, VenueUnavailable
-from engine.domain.positions import MarginMode
 from engine.venues.ccxt_client.aster import CLIENT_NUMBER
 from engine.venues.ccxt_client.errors import translate_errors
 from engine.venues.live.account_queries import CcxtAccountQueries
 from engine.venues.live.conditional_orders import TriggerOrders
-from engine.venues.live.leverage import LeverageControl
-from engine.venues.live.margin_mode import MarginModeControl, apply_entry_settings, has_entry_settings
+from engine.venues.live.entry_settings import EntrySettings
 from engine.venues.market_data.coin_prices import CoinPrices
-from engine.venues.market_data.instruments import get_market
-from engine.venues.orders import OrderRequest
 
 RECORD_CLIENT: Final = 1  # 0 is the one that sends orders
 ENTRY_CLIENT: Final = 2
@@ -49,41 +45,6 @@ class BackgroundAccountQueries(CcxtAccountQueries):
             raise VenueUnavailable(str(refusal)) from refusal
 
 
-class EntrySettings:
-    """The margin modes and leverages of one account, set for its entries."""
-
-    def __init__(self, exchange: Any) -> None:
-        self._exchange = exchange
-        self.leverage = LeverageControl(exchange)
-        self.margin_modes = MarginModeControl(exchange)
-        self._lock = threading.RLock()
-
-    def prepare_entry(self, entry: OrderRequest, *, is_flat: bool) -> bool:
-        """Margin mode and leverage of `entry`; see `Venue.prepare_entry`."""
-        with self.acquire_client() as exchange:
-            market = get_market(exchange, entry.symbol)
-            if is_flat:
-                self.margin_modes.forget(market)
-            if has_entry_settings(market, entry, self.margin_modes, self.leverage):
-                return False
-            apply_entry_settings(market, entry, self.margin_modes, self.leverage)
-            return True
-
-    def fetch_margin_mode(self, symbol: str) -> MarginMode | None:
-        """The symbol's mode, read now; None where the venue does not publish it."""
-        with self.acquire_client() as exchange:
-            return self.margin_modes.fetch_mode(get_market(exchange, symbol))
-
-    @contextmanager
-    def acquire_client(self) -> Iterator[Any]:
-        """The client, locked for this thread."""
-        with self._lock, translate_errors(self._exchange):
-            yield self._exchange
-
-    def close(self) -> None:
-        self._exchange.session.close()
-
-
 class SideClients:
     """Both side clients of one account, opened on first use with a client from `open_client`."""
 
@@ -113,6 +74,6 @@ class SideClients:
         return exchange
 
     def close(self) -> None:
-        for each in (self._record, self._entries):
-            if each is not None:
-                each.close()
+        for client in (self._record, self._entries):
+            if client is not None:
+                client.close()

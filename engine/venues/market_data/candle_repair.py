@@ -40,17 +40,15 @@ def repair_candles(rows: Iterable[Sequence[Any]], interval_ms: int, limit: int, 
     priced_rows = [row for row in rows if _has_prices(row)]
     phase_ms = _find_phase_ms(priced_rows, interval_ms)
     candles_or_faults = [_parse_candle(row, interval_ms, phase_ms) for row in priced_rows]
-    faults = [each for each in candles_or_faults if isinstance(each, str)]
-    known: dict[int, Candle] = {}
-    for each in candles_or_faults:
-        if not isinstance(each, str) and each.open_time_ms + interval_ms <= now_ms:
-            before = known.get(each.open_time_ms)
-            known[each.open_time_ms] = (
-                each if before is None or _completeness_key(each) >= _completeness_key(before) else before
-            )
-    if faults and not known:
+    faults = [parsed for parsed in candles_or_faults if isinstance(parsed, str)]
+    closed: dict[int, Candle] = {}
+    for candle in candles_or_faults:
+        if not isinstance(candle, str) and candle.open_time_ms + interval_ms <= now_ms:
+            other = closed.get(candle.open_time_ms, candle)
+            closed[candle.open_time_ms] = max(other, candle, key=_build_completeness_key)
+    if faults and not closed:
         return RepairedCandles((), frozenset(), faults[0])
-    return _fill_gaps(known, interval_ms, limit)
+    return _fill_gaps(closed, interval_ms, limit)
 
 
 def find_candle_fault(candle: Candle) -> str | None:
@@ -87,34 +85,34 @@ def _parse_candle(row: Sequence[Any], interval_ms: int, phase_ms: int) -> Candle
     return candle if fault is None else f"candle of {raw_open_ms}: {fault}"
 
 
-def _completeness_key(candle: Candle) -> tuple[float, ...]:
+def _build_completeness_key(candle: Candle) -> tuple[float, ...]:
     """Grows while a candle forms; what follows the range only makes the choice the same in any order."""
     return (candle.volume, candle.high - candle.low, *candle[1:5])
 
 
-def _fill_gaps(known: Mapping[int, Candle], interval_ms: int, limit: int) -> RepairedCandles:
-    """The newest of `known` with the holes between them filled."""
-    if not known:
+def _fill_gaps(candle_by_open_ms: Mapping[int, Candle], interval_ms: int, limit: int) -> RepairedCandles:
+    """The newest of the candles, up to `limit`, with the holes between them filled."""
+    if not candle_by_open_ms:
         return RepairedCandles((), frozenset())
-    newest_ms = max(known)
-    oldest_ms = max(min(known), newest_ms - (limit - 1) * interval_ms)
+    newest_ms = max(candle_by_open_ms)
+    oldest_ms = max(min(candle_by_open_ms), newest_ms - (limit - 1) * interval_ms)
     opens = list(range(oldest_ms, newest_ms + 1, interval_ms))
-    while sum(open_ms in known for open_ms in opens) < MIN_REAL_SHARE * len(opens):
-        opens = opens[_find_end_of_longest_gap(opens, known) :]
-    before = max((open_ms for open_ms in known if open_ms <= opens[0]), default=opens[0])
-    close, candles = known[before].close, list[Candle]()
+    while sum(open_ms in candle_by_open_ms for open_ms in opens) < MIN_REAL_SHARE * len(opens):
+        opens = opens[_find_end_of_longest_gap(opens, candle_by_open_ms) :]
+    before = max((open_ms for open_ms in candle_by_open_ms if open_ms <= opens[0]), default=opens[0])
+    close, candles = candle_by_open_ms[before].close, list[Candle]()
     for open_ms in opens:
-        candle = known.get(open_ms) or Candle(open_ms, close, close, close, close, 0.0)
+        candle = candle_by_open_ms.get(open_ms) or Candle(open_ms, close, close, close, close, 0.0)
         close = candle.close
         candles.append(candle)
-    return RepairedCandles(tuple(candles), frozenset(open_ms for open_ms in opens if open_ms not in known))
+    return RepairedCandles(tuple(candles), frozenset(open_ms for open_ms in opens if open_ms not in candle_by_open_ms))
 
 
-def _find_end_of_longest_gap(opens: Sequence[int], known: Mapping[int, Candle]) -> int:
+def _find_end_of_longest_gap(opens: Sequence[int], candle_by_open_ms: Mapping[int, Candle]) -> int:
     """The index of the candle after it; of the newest among equals."""
     best, length, end = 0, 0, 0
     for index, open_ms in enumerate(opens):
-        if open_ms not in known:
+        if open_ms not in candle_by_open_ms:
             length += 1
         else:
             best, end = (length, index) if length and length >= best else (best, end)

@@ -65,14 +65,14 @@ class MarketData:
         Raises CycleSkipped ("no_data") when there is none, and ("bad_data") when all are faulty twice in a row.
         """
         interval_ms = self._parse_interval_ms(interval)
-        found, now_ms = self._fetch_closed_candles(symbol, interval, interval_ms, limit)
-        if found.fault is not None:
-            found, now_ms = self._fetch_closed_candles(symbol, interval, interval_ms, limit)
-        if found.fault is not None:
-            raise CycleSkipped(SkipKind.BAD_DATA, f"{symbol} {interval}: {found.fault}")
-        if not found.candles:
+        repaired, now_ms = self._fetch_closed_candles(symbol, interval, interval_ms, limit)
+        if repaired.fault is not None:
+            repaired, now_ms = self._fetch_closed_candles(symbol, interval, interval_ms, limit)
+        if repaired.fault is not None:
+            raise CycleSkipped(SkipKind.BAD_DATA, f"{symbol} {interval}: {repaired.fault}")
+        if not repaired.candles:
             raise CycleSkipped(SkipKind.NO_DATA, f"{symbol} {interval}: the venue has no closed candle")
-        return CandleSeries(found.candles, now_ms, found.filled)
+        return CandleSeries(repaired.candles, now_ms, repaired.filled)
 
     def fetch_ticker(self, symbol: str) -> Ticker:
         """The 24 h ticker, in one request."""
@@ -84,7 +84,7 @@ class MarketData:
             change = None if change is None else float(change)
         if last is None or last <= 0:
             raise VenueUnavailable(f"{symbol}: the ticker has no price")
-        at_ms = int(at_ms) if at_ms is not None else self._local_ms()
+        at_ms = int(at_ms) if at_ms is not None else self._read_local_ms()
         return Ticker(last=last, bid=bid, ask=ask, change_24h_percent=change, at_ms=at_ms)
 
     def fetch_funding(self, symbol: str) -> FundingState | None:
@@ -93,7 +93,7 @@ class MarketData:
             return None
         with self._query():
             raw = self._exchange.fetch_funding_rate(get_listed_market(self._exchange, symbol)["symbol"])
-            return parse_funding_state(raw, self._local_ms())
+            return parse_funding_state(raw, self._read_local_ms())
 
     def fetch_mark_price(self, symbol: str) -> MarkPrice | None:
         """The mark price (weight 2); None at a venue that is not Binance-shaped."""
@@ -171,7 +171,7 @@ class MarketData:
         with self._query():
             unified = get_listed_market(self._exchange, symbol)["symbol"]
             # The time first, so that a candle that closes between the two requests counts as open, never the other way.
-            now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._local_ms()
+            now_ms = int(self._exchange.fetch_time()) if self._exchange.has["fetchTime"] else self._read_local_ms()
             until = {"until": now_ms} if self._exchange.id in BINANCE_SHAPED else {}  # not every venue in ccxt takes it
             rows = self._exchange.fetch_ohlcv(unified, interval, limit=limit + _EXTRA_CANDLES, params=until)
             if rows and all(row[0] is None for row in rows):
@@ -181,9 +181,9 @@ class MarketData:
     def _refresh_if_unlisted(self, symbol: str) -> None:
         """A symbol that is not listed may be new, and one that is not traded may be traded again."""
         with self._query():
-            found = find_market(self._exchange, symbol)
-        refresh_if_missing(self._exchange, found)
-        if found is not None and found.get("active") is False:
+            market = find_market(self._exchange, symbol)
+        refresh_if_missing(self._exchange, market)
+        if market is not None and market.get("active") is False:
             self._exchange.listing.refresh_for_unlisted()
 
     def _parse_interval_ms(self, interval: str) -> int:
@@ -204,5 +204,5 @@ class MarketData:
             raise
 
     @staticmethod
-    def _local_ms() -> int:
+    def _read_local_ms() -> int:
         return time.time_ns() // 1_000_000

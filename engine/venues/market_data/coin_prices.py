@@ -37,7 +37,7 @@ class MinuteCandle(NamedTuple):
     open_price: Decimal
     close_price: Decimal
 
-    def price_at(self, fraction: Decimal) -> Decimal:
+    def interpolate_price(self, fraction: Decimal) -> Decimal:
         """The price after `fraction` of the minute, interpolated between open and close."""
         moved = product(self.close_price - self.open_price, fraction)
         return PRICE_CONTEXT.plus(self.open_price + moved)
@@ -71,14 +71,14 @@ class CoinPrices:
         minute_ms = at_ms - at_ms % MINUTE_MS
         closed = self._closed.get((coin, minute_ms))
         if closed is not None:
-            return closed.price_at(_minute_fraction(at_ms))
+            return closed.interpolate_price(_calculate_minute_fraction(at_ms))
         as_of_ms, price = self._forming.get(coin, (-1, Decimal(0)))
         # A price read in the current minute is used for earlier payments of the same minute as well.
         return price if at_ms <= as_of_ms < minute_ms + MINUTE_MS else None
 
     def _fetch_price(self, coin: str, at_ms: int) -> Decimal | None:
         now = self._monotonic()
-        self._request_times = [each for each in self._request_times if now - each < FAILURE_PAUSE_S]
+        self._request_times = [at for at in self._request_times if now - at < FAILURE_PAUSE_S]
         market = self._find_market(coin)
         if market is None or now < self._paused_until.get(coin, now) or len(self._request_times) >= MAX_REQUESTS:
             return None
@@ -110,7 +110,7 @@ class CoinPrices:
             return last
         if minute_ms not in minutes:
             self._cache_minute(coin, minute_ms, MinuteCandle(last, last))
-        return self._closed[coin, minute_ms].price_at(_minute_fraction(at_ms))
+        return self._closed[coin, minute_ms].interpolate_price(_calculate_minute_fraction(at_ms))
 
     def _cache_minute(self, coin: str, open_ms: int, minute: MinuteCandle) -> None:
         self._closed[coin, open_ms] = minute
@@ -119,9 +119,9 @@ class CoinPrices:
 
     def _find_market(self, coin: str) -> Mapping[str, Any] | None:
         """Searches the loaded markets; sends no request."""
-        listed = [each for each in (self._exchange.markets or {}).values() if is_linear_perpetual(each)]
-        found = {each["quote"]: each for each in listed if each["base"] == coin}
-        return next((found[quote] for quote in QUOTE_ASSETS if quote in found), None)
+        perpetuals = [market for market in (self._exchange.markets or {}).values() if is_linear_perpetual(market)]
+        market_by_quote = {market["quote"]: market for market in perpetuals if market["base"] == coin}
+        return next((market_by_quote[quote] for quote in QUOTE_ASSETS if quote in market_by_quote), None)
 
     def _log_unpriced(self, coin: str, *, is_priced: bool) -> None:
         if is_priced:
@@ -131,16 +131,16 @@ class CoinPrices:
             logger.warning("fee_coin_price_missing", coin=coin)
 
 
-def _minute_fraction(at_ms: int) -> Decimal:
+def _calculate_minute_fraction(at_ms: int) -> Decimal:
     return quotient(Decimal(at_ms % MINUTE_MS), Decimal(MINUTE_MS))
 
 
 def _parse_minutes(rows: Iterable[list[Any]]) -> dict[int, MinuteCandle]:
     """The last row of each minute, by its open time (ms), without rows that have no price."""
-    found: dict[int, MinuteCandle] = {}
+    minutes: dict[int, MinuteCandle] = {}
     for open_ms, opened, _high, _low, close, _volume in rows:
         if None not in (open_ms, opened, close):
             minute = MinuteCandle(to_decimal(opened), to_decimal(close))
             if min(minute) > 0:
-                found[open_ms - open_ms % MINUTE_MS] = minute
-    return found
+                minutes[open_ms - open_ms % MINUTE_MS] = minute
+    return minutes

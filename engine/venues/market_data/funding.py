@@ -84,17 +84,17 @@ class FundingData:
         with self._query():
             unified = get_market(self._exchange, symbol)["symbol"]
             limit = MAX_ROWS if self._exchange.id in BINANCE_SHAPED else None
-            found: dict[int, FundingRate] = {}
+            rate_by_time: dict[int, FundingRate] = {}
             start_ms = since_ms
             for _ in range(MAX_PAGES):
                 raw = self._exchange.fetch_funding_rate_history(unified, start_ms, limit)
                 rows = [_parse_rate(row) for row in raw]
-                found |= {row.at_ms: row for row in rows}
+                rate_by_time |= {row.at_ms: row for row in rows}
                 newest_ms = max((row.at_ms for row in rows), default=start_ms)
                 if len(rows) < MIN_FULL_PAGE_ROWS or newest_ms < start_ms:
                     break
                 start_ms = newest_ms + 1
-            return tuple(found[at_ms] for at_ms in sorted(found) if at_ms >= since_ms)
+            return tuple(rate_by_time[at_ms] for at_ms in sorted(rate_by_time) if at_ms >= since_ms)
 
     def fetch_price_at(self, symbol: str, at_ms: int) -> Decimal:
         minute_ms = at_ms - at_ms % MINUTE_MS
@@ -103,7 +103,7 @@ class FundingData:
             rows = self._exchange.fetch_ohlcv(unified, "1m", since=minute_ms, limit=1)
             prices = [to_decimal(row[1]) for row in rows if row[0] == minute_ms]
         if not prices or prices[0] <= 0:
-            raise VenueUnavailable(f"it tells no price of {symbol} at {at_ms}")
+            raise VenueUnavailable(f"it has no price of {symbol} at {at_ms}")
         return prices[0]
 
     def close(self) -> None:

@@ -61,17 +61,18 @@ def find_market(exchange: Any, symbol: str) -> dict[str, Any] | None:
     return None
 
 
-def refresh_if_missing(exchange: Any, found: Mapping[str, Any] | None) -> None:
-    """Refreshes the list if a symbol's market was not found, or only the newest list lacks it. Raises nothing.
+def refresh_if_missing(exchange: Any, market: Mapping[str, Any] | None) -> None:
+    """Refreshes the list if a symbol's `market` was not found (None), or only the newest list lacks it.
 
-    It waits, so call it without the client's lock."""
-    if found is None:
+    Raises nothing. It waits, so call it without the client's lock.
+    """
+    if market is None:
         exchange.listing.refresh_for_unlisted()
-    elif found.get(VANISHED_KEY) and not is_gone(found):
+    elif market.get(VANISHED_KEY) and not is_gone(market):
         exchange.listing.refresh_for_missing()
 
 
-def contract_size(market: Mapping[str, Any]) -> Decimal:
+def get_contract_size(market: Mapping[str, Any]) -> Decimal:
     """Base asset per unit of the venue's quantities: 1 unless it counts in contracts."""
     return to_decimal(market.get("contractSize") or 1)
 
@@ -112,7 +113,7 @@ def _parse_maintenance_rate(market: Mapping[str, Any]) -> Decimal | None:
 
 
 def find_common_step(one: Decimal, other: Decimal) -> Decimal:
-    """The least step whose multiples are multiples of both."""
+    """The smallest step whose multiples are multiples of both."""
     places = max(0, *(-int(step.normalize().as_tuple().exponent) for step in (one, other)))
     return Decimal(math.lcm(int(one.scaleb(places)), int(other.scaleb(places)))).scaleb(-places)
 
@@ -124,7 +125,7 @@ def is_linear_perpetual(market: Mapping[str, Any]) -> bool:
 
 
 def _parse_limit_lot(exchange: Any, market: Mapping[str, Any]) -> LotSize:
-    size, amount = contract_size(market), market["limits"]["amount"]
+    size, amount = get_contract_size(market), market["limits"]["amount"]
     most = _parse_bound(amount["max"])
     return LotSize(
         step=product(_parse_step(exchange, market["precision"]["amount"]), size),
@@ -134,7 +135,7 @@ def _parse_limit_lot(exchange: Any, market: Mapping[str, Any]) -> LotSize:
 
 
 def _parse_market_lot(exchange: Any, market: Mapping[str, Any], filters: Mapping[str, Mapping[str, Any]]) -> LotSize:
-    limit, size = _parse_limit_lot(exchange, market), contract_size(market)
+    limit, size = _parse_limit_lot(exchange, market), get_contract_size(market)
     bounds = market["limits"].get("market") or {}
     step, most = _parse_bound(filters.get("MARKET_LOT_SIZE", {}).get("stepSize")), _parse_bound(bounds.get("max"))
     return LotSize(
@@ -175,7 +176,7 @@ def _parse_step(exchange: Any, precision: Any) -> Decimal:
 
 
 def _build_unlisted_market(exchange: Any, symbol: str) -> dict[str, Any]:
-    quote = next((each for each in _QUOTE_ASSETS if symbol.endswith(each) and symbol != each), "")
+    quote = next((asset for asset in _QUOTE_ASSETS if symbol.endswith(asset) and symbol != asset), "")
     base = symbol.removesuffix(quote)
     kind = {"type": "swap", "swap": True, "spot": False, "contract": True, "linear": True, "inverse": False}
     names = {"base": base, "quote": quote, "settle": quote, "baseId": base, "quoteId": quote, "settleId": quote}

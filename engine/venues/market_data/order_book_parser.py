@@ -5,13 +5,13 @@ from decimal import Decimal
 from typing import Any
 
 from engine.domain.decimals import product, to_decimal
-from engine.venues.market_data.instruments import contract_size
+from engine.venues.market_data.instruments import get_contract_size
 from engine.venues.order_book import Level, sort_levels
 
 
 def parse_levels(rows: Sequence[Sequence[Any]], market: Mapping[str, Any], *, are_bids: bool) -> tuple[Level, ...]:
     """One side of ccxt's book, in the base asset. Raises ValueError for impossible values."""
-    size = contract_size(market)
+    size = get_contract_size(market)
     levels = (Level(to_decimal(row[0]), product(to_decimal(row[1]), size)) for row in rows)
     return sort_levels(levels, are_bids=are_bids)
 

@@ -15,7 +15,7 @@ from cli.run import prepare
 from engine.platform.errors import EXIT_CONFIGURATION, ConfigurationError
 from engine.platform.settings.process_settings import ProcessSettings
 from engine.platform.settings.settings import Settings
-from engine.store.embedded.embedded_postgres import data_dir
+from engine.store.embedded.embedded_postgres import get_data_dir
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.factories.keys import ENCRYPTION_KEY
@@ -78,7 +78,7 @@ def test_a_database_that_is_away_is_waited_for_and_told_once(
             asked = time.monotonic()
             assert cast("float", ref.ask(Tick(), timeout=60)) > asked
             assert not actor.is_done
-        with Forwarder(data_dir(postgres_home) / ".s.PGSQL.5432", port):
+        with Forwarder(get_data_dir(postgres_home) / ".s.PGSQL.5432", port):
             ref.ask(Tick(), timeout=60)
     assert actor.is_done
     ref.stop()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engine.domain.positions import Position, Side
 from engine.domain.strategy import Adding, EntryRules
-from engine.risk.entry_rules import UNRESTRICTED, BrokenRule, Entry, allowed_size, largest_entry_usd
+from engine.risk.entry_rules import UNRESTRICTED, BrokenRule, Entry, apply_entry_rules, calculate_max_entry_usd
 from tests.engine.deciding.examples import a_position
 
 money = st.decimals("0.01", 1_000_000, places=2)
@@ -33,7 +33,7 @@ positions = st.none() | st.builds(
 def test_an_allowed_entry_is_within_every_rule(
     entry: Entry, rules: EntryRules, most: Decimal, held: Position | None
 ) -> None:
-    allowed = allowed_size(entry, rules, most, held)
+    allowed = apply_entry_rules(entry, rules, most, held)
     if isinstance(allowed, BrokenRule):
         assert allowed.reason
         assert allowed.rule in EntryRules.model_fields
@@ -50,7 +50,7 @@ def test_an_allowed_entry_is_within_every_rule(
 @given(entries, any_rules, money)
 def test_the_size_alone_is_never_a_reason_to_refuse(entry: Entry, rules: EntryRules, most: Decimal) -> None:
     small = Entry(entry.side, Decimal("0.01"), entry.stop_loss_percent)
-    refused = [isinstance(allowed_size(each, rules, most, None), BrokenRule) for each in (entry, small)]
+    refused = [isinstance(apply_entry_rules(each, rules, most, None), BrokenRule) for each in (entry, small)]
     assert refused[0] == refused[1]
 
 
@@ -59,15 +59,17 @@ def test_a_reversal_is_judged_as_an_entry_into_nothing(
     entry: Entry, rules: EntryRules, most: Decimal, held: Position | None
 ) -> None:
     if held is not None and held.side is not entry.side:
-        assert allowed_size(entry, rules, most, held) == allowed_size(entry, rules, most, None)
+        assert apply_entry_rules(entry, rules, most, held) == apply_entry_rules(entry, rules, most, None)
 
 
 @given(entries, money, positions)
 def test_rules_that_restrict_nothing_leave_all_but_the_limit(
     entry: Entry, most: Decimal, held: Position | None
 ) -> None:
-    assert allowed_size(entry, UNRESTRICTED, most, held) == min(entry.size_usd, most)
+    assert apply_entry_rules(entry, UNRESTRICTED, most, held) == min(entry.size_usd, most)
 
 
 def test_a_share_is_rounded_down_to_cents() -> None:
-    assert largest_entry_usd(EntryRules(max_entry_percent=Decimal("33.33")), Decimal("100.01")) == Decimal("33.33")
+    assert calculate_max_entry_usd(EntryRules(max_entry_percent=Decimal("33.33")), Decimal("100.01")) == Decimal(
+        "33.33"
+    )

@@ -14,15 +14,15 @@ from engine.risk.liquidation import (
     LIQUIDATION_FEE,
     MAX_MAINTENANCE_RATE,
     Bar,
-    End,
     MarginedPosition,
-    cross_ends,
-    cross_wallet,
-    end_within,
+    PaperExit,
+    build_margined_position,
+    calculate_cross_wallet,
+    calculate_isolated_margin,
+    calculate_maintenance_rate,
+    find_cross_liquidations,
+    find_exit_in_bar,
     is_cross,
-    isolated_margin,
-    maintenance_rate,
-    margined_position,
 )
 
 TICK = Decimal("0.01")
@@ -52,8 +52,10 @@ def held(side: Side = Side.LONG, price: str = "100", quantity: str = "1", **fiel
     return Position.model_validate(given | fields)
 
 
-def ends(position: Position, bar: Bar, rate: Decimal | None = None) -> End | None:
-    return end_within(position, margined_position(position, rate), isolated_margin(position), bar, TICK)
+def ends(position: Position, bar: Bar, rate: Decimal | None = None) -> PaperExit | None:
+    return find_exit_in_bar(
+        position, build_margined_position(position, rate), calculate_isolated_margin(position), bar, TICK
+    )
 
 
 def bar(opened: str, high: str, low: str, close: str) -> Bar:
@@ -65,15 +67,15 @@ def test_the_liquidation_price_is_where_the_margin_is_no_more_than_must_be_kept(
     side: Side, entry: Decimal, quantity: Decimal, leverage: int, rate: Decimal | None
 ) -> None:
     position = held(side, str(entry), str(quantity), leverage=leverage)
-    stake, margin = margined_position(position, rate), isolated_margin(position)
-    at = stake.liquidation_price(margin)
+    stake, margin = build_margined_position(position, rate), calculate_isolated_margin(position)
+    at = stake.calculate_liquidation_price(margin)
     if at is None:
         assert leverage == 1
         assert side is Side.LONG
         return
 
     def left(price: Decimal) -> Decimal:
-        return margin + stake.profit(price) - stake.maintenance(price)
+        return margin + stake.calculate_profit(price) - stake.calculate_maintenance_margin(price)
 
     step = at / 10**9 * stake.sign
     assert left(at + step) > 0 >= left(at - step)
@@ -85,27 +87,33 @@ def test_an_isolated_position_loses_no_more_than_its_margin_at_whatever_price(
     side: Side, entry: Decimal, quantity: Decimal, leverage: int, rate: Decimal | None, share: Decimal
 ) -> None:
     position = held(side, str(entry), str(quantity), leverage=leverage)
-    end = ends(position, Bar.of(booked.product(entry, share), 7), rate)
+    end = ends(position, Bar.from_price(booked.product(entry, share), 7), rate)
     if end is None:
         return
     assert (end.reason, end.at_ms) == (LIQUIDATED, 7)
     assert end.fee_usd is not None
-    stake, margin = margined_position(position, rate), isolated_margin(position)
+    stake, margin = build_margined_position(position, rate), calculate_isolated_margin(position)
     rounded = TICK * quantity  # a price that is rounded to a tick on its better side
     assert 0 <= end.fee_usd <= end.price * quantity * LIQUIDATION_FEE
-    assert -margin - Decimal("1e-12") <= stake.profit(end.price) - end.fee_usd
-    assert stake.profit(end.price) <= stake.maintenance(end.price) - margin + rounded * 2
+    assert -margin - Decimal("1e-12") <= stake.calculate_profit(end.price) - end.fee_usd
+    assert stake.calculate_profit(end.price) <= stake.calculate_maintenance_margin(end.price) - margin + rounded * 2
 
 
 @pytest.mark.parametrize(("leverage", "rate"), [(1, "0.025"), (20, "0.025"), (50, "0.01"), (125, "0.004")])
 def test_the_rate_is_the_venues_but_never_more_than_half_of_the_initial_margin(leverage: int, rate: str) -> None:
-    assert maintenance_rate(None, leverage) == maintenance_rate(MAX_MAINTENANCE_RATE, leverage) == Decimal(rate)
-    assert maintenance_rate(Decimal("0.001"), leverage) == Decimal("0.001")
+    assert (
+        calculate_maintenance_rate(None, leverage)
+        == calculate_maintenance_rate(MAX_MAINTENANCE_RATE, leverage)
+        == Decimal(rate)
+    )
+    assert calculate_maintenance_rate(Decimal("0.001"), leverage) == Decimal("0.001")
 
 
 def test_funding_is_paid_from_the_margin_and_moves_the_price() -> None:
-    before = margined_position(held(), None).liquidation_price(isolated_margin(held()))
-    after = margined_position(held(), None).liquidation_price(isolated_margin(held(funding_usd=Decimal(-1))))
+    before = build_margined_position(held(), None).calculate_liquidation_price(calculate_isolated_margin(held()))
+    after = build_margined_position(held(), None).calculate_liquidation_price(
+        calculate_isolated_margin(held(funding_usd=Decimal(-1)))
+    )
     assert before is not None
     assert after is not None
     assert after > before
@@ -159,22 +167,22 @@ def test_the_wallet_of_cross_positions_is_without_isolated_margins_and_fees() ->
         held(margin_mode=MarginMode.CROSS, fees_usd=Decimal(1), funding_usd=Decimal(2)),
         held(fees_usd=Decimal(3), funding_usd=Decimal(4)),
     ]
-    assert cross_wallet(Decimal(1_000), positions) == 1_000 - 1 - 3 + 2 - 5
+    assert calculate_cross_wallet(Decimal(1_000), positions) == 1_000 - 1 - 3 + 2 - 5
 
 
 def two(first: str, second: str) -> tuple[dict[object, MarginedPosition], dict[object, Bar], dict[object, Decimal]]:
     long = MarginedPosition(Side.LONG, Decimal(1), Decimal(100), Decimal("0.025"))
     short = MarginedPosition(Side.SHORT, Decimal(1), Decimal(100), Decimal("0.025"))
     stakes: dict[object, MarginedPosition] = {"long": long, "short": short}
-    bars: dict[object, Bar] = {"long": Bar.of(Decimal(first), 1), "short": Bar.of(Decimal(second), 1)}
+    bars: dict[object, Bar] = {"long": Bar.from_price(Decimal(first), 1), "short": Bar.from_price(Decimal(second), 1)}
     return stakes, bars, {"long": TICK, "short": TICK}
 
 
 def test_the_profit_of_one_cross_position_is_margin_of_the_other() -> None:
     stakes, bars, ticks = two("85", "85")
-    assert cross_ends(stakes, bars, Decimal(10), ticks) == {}  # type: ignore[arg-type] # any names
+    assert find_cross_liquidations(stakes, bars, Decimal(10), ticks) == {}  # type: ignore[arg-type] # any names
     stakes, bars, ticks = two("85", "100")
-    assert set(cross_ends(stakes, bars, Decimal(10), ticks)) == {"long", "short"}  # type: ignore[arg-type]
+    assert set(find_cross_liquidations(stakes, bars, Decimal(10), ticks)) == {"long", "short"}  # type: ignore[arg-type]
 
 
 @given(SIDES, PRICES, QUANTITIES, st.decimals("1", "100000", places=2), st.decimals("0.2", "3", places=2))
@@ -183,11 +191,11 @@ def test_a_book_is_liquidated_when_its_equity_is_no_more_than_must_be_kept_and_l
 ) -> None:
     stake, name = MarginedPosition(side, quantity, entry * quantity, MAX_MAINTENANCE_RATE), uuid4()
     price = booked.product(entry, share)
-    ended = cross_ends({name: stake}, {name: Bar.of(price, 1)}, wallet, {name: TICK})
-    is_due = wallet + stake.profit(price) <= stake.maintenance(price)
-    if abs(wallet + stake.profit(price) - stake.maintenance(price)) > Decimal("1e-9"):
+    ended = find_cross_liquidations({name: stake}, {name: Bar.from_price(price, 1)}, wallet, {name: TICK})
+    is_due = wallet + stake.calculate_profit(price) <= stake.calculate_maintenance_margin(price)
+    if abs(wallet + stake.calculate_profit(price) - stake.calculate_maintenance_margin(price)) > Decimal("1e-9"):
         assert bool(ended) is is_due
-    if ended and wallet + stake.profit(entry) > stake.maintenance(entry):
+    if ended and wallet + stake.calculate_profit(entry) > stake.calculate_maintenance_margin(entry):
         fee = ended[name].fee_usd
         assert fee is not None
-        assert wallet + stake.profit(ended[name].price) - fee >= -Decimal("1e-9")
+        assert wallet + stake.calculate_profit(ended[name].price) - fee >= -Decimal("1e-9")

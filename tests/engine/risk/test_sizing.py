@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.positions import Side
-from engine.risk.sizing import closing_quantity, find_triggered_exit, floor_to, protective_prices
+from engine.risk.sizing import calculate_closing_quantity, calculate_protective_prices, find_triggered_exit, floor_to
 from tests.support.factories.entry_values import order, position
 
 steps = st.sampled_from([Decimal("0.001"), Decimal("0.01"), Decimal("0.1"), Decimal(1), Decimal(10), Decimal("0.25")])
@@ -25,7 +25,7 @@ def test_the_floor_is_the_largest_multiple_that_is_not_above(value: Decimal, ste
 @given(lots=st.integers(1, 10_000), percent=percents | st.just(Decimal(100)), lot=steps)
 def test_a_part_is_whole_lots_at_most_all_and_leaves_no_dust(lots: int, percent: Decimal, lot: Decimal) -> None:
     held = lots * lot
-    part = closing_quantity(held, percent, lot)
+    part = calculate_closing_quantity(held, percent, lot)
     assert part % lot == 0
     assert 0 <= part <= held
     assert part == held or held - part >= lot
@@ -34,11 +34,11 @@ def test_a_part_is_whole_lots_at_most_all_and_leaves_no_dust(lots: int, percent:
 
 def test_all_is_all_whole_lots_and_what_is_less_than_the_least_is_nothing() -> None:
     held, lot = Decimal("0.0205"), Decimal("0.001")
-    assert closing_quantity(held, Decimal(100), lot) == Decimal("0.020")
-    assert closing_quantity(held, Decimal(99), lot) == Decimal("0.020")
-    assert closing_quantity(held, Decimal(90), lot, Decimal("0.005")) == Decimal("0.020")
-    assert closing_quantity(Decimal("0.0005"), Decimal(100), lot) == 0
-    assert closing_quantity(held, Decimal(10), lot, Decimal("0.005")) == 0
+    assert calculate_closing_quantity(held, Decimal(100), lot) == Decimal("0.020")
+    assert calculate_closing_quantity(held, Decimal(99), lot) == Decimal("0.020")
+    assert calculate_closing_quantity(held, Decimal(90), lot, Decimal("0.005")) == Decimal("0.020")
+    assert calculate_closing_quantity(Decimal("0.0005"), Decimal(100), lot) == 0
+    assert calculate_closing_quantity(held, Decimal(10), lot, Decimal("0.005")) == 0
 
 
 @given(entry=prices, tick=steps, stop=percents, target=percents, action=st.sampled_from(["BUY", "SELL"]))
@@ -46,7 +46,7 @@ def test_protective_prices_are_on_the_tick_and_no_farther_than_asked(
     entry: Decimal, tick: Decimal, stop: Decimal, target: Decimal, action: str
 ) -> None:
     wanted = order(action=action, stop_loss_percent=stop, take_profit_percent=target)
-    found = protective_prices(wanted, entry, tick)
+    found = calculate_protective_prices(wanted, entry, tick)
     for price, percent in zip(found, (stop, target), strict=True):
         if price is not None:
             assert price > 0
@@ -55,14 +55,17 @@ def test_protective_prices_are_on_the_tick_and_no_farther_than_asked(
 
 
 def test_no_percent_is_no_price() -> None:
-    assert protective_prices(order(), Decimal(100), Decimal("0.1")) == (None, None)
+    assert calculate_protective_prices(order(), Decimal(100), Decimal("0.1")) == (None, None)
 
 
 def test_sides_mirror_each_other() -> None:
     both = {"stop_loss_percent": 1, "take_profit_percent": 2}
-    assert protective_prices(order(**both), Decimal(100), Decimal("0.1")) == (Decimal("99.0"), Decimal("102.0"))
+    assert calculate_protective_prices(order(**both), Decimal(100), Decimal("0.1")) == (
+        Decimal("99.0"),
+        Decimal("102.0"),
+    )
     short = order(action="SELL", **both)
-    assert protective_prices(short, Decimal(100), Decimal("0.1")) == (Decimal("101.0"), Decimal("98.0"))
+    assert calculate_protective_prices(short, Decimal(100), Decimal("0.1")) == (Decimal("101.0"), Decimal("98.0"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.risk.entry_limits import check_entry
 from engine.risk.limit_breach import LimitBreach
-from engine.risk.symbol_pause import pause_after, pause_ends_at
+from engine.risk.symbol_pause import calculate_pause, calculate_pause_end
 from tests.support.factories.entry_values import NOW, order, portfolio
 
 MINUTES = [(0, 0), (1, 5), (2, 10), (3, 20), (4, 40), (5, 80), (6, 160), (7, 240), (8, 240), (10**9, 240)]
@@ -16,17 +16,17 @@ MINUTES = [(0, 0), (1, 5), (2, 10), (3, 20), (4, 40), (5, 80), (6, 160), (7, 240
 
 @pytest.mark.parametrize(("undone", "minutes"), MINUTES)
 def test_a_rest_is_five_minutes_and_doubles_up_to_four_hours(undone: int, minutes: int) -> None:
-    assert pause_after(undone) == timedelta(minutes=minutes)
+    assert calculate_pause(undone) == timedelta(minutes=minutes)
 
 
 @given(st.integers(min_value=0, max_value=10**6))
 def test_a_rest_never_gets_shorter(undone: int) -> None:
-    assert pause_after(undone) <= pause_after(undone + 1) <= timedelta(hours=4)
+    assert calculate_pause(undone) <= calculate_pause(undone + 1) <= timedelta(hours=4)
 
 
 def test_a_rest_begins_with_the_last_entry_that_was_undone() -> None:
-    assert pause_ends_at(2, NOW) == NOW + timedelta(minutes=10)
-    assert pause_ends_at(0, None) is None
+    assert calculate_pause_end(2, NOW) == NOW + timedelta(minutes=10)
+    assert calculate_pause_end(0, None) is None
 
 
 @pytest.mark.parametrize(("seconds", "limit"), [(0, "resting_symbol"), (599.9, "resting_symbol"), (600, None)])

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.venues.order_book import Level, OrderBook, average_price, depth, extend_last_level, sort_levels, take_levels
+from engine.venues.order_book import (
+    Level,
+    OrderBook,
+    calculate_average_price,
+    extend_last_level,
+    sort_levels,
+    sum_quantities,
+    take_levels,
+)
 
 PRICES = st.decimals("0.00000000001", "1000000", places=11)
 QUANTITIES = st.decimals("0.001", "100000", places=3)
@@ -25,7 +33,7 @@ def test_an_order_takes_the_best_levels_and_never_more_than_it_needs(
 ) -> None:
     levels = side(rows)
     parts = take_levels(levels, quantity)
-    assert depth(parts) == min(quantity, depth(levels))
+    assert sum_quantities(parts) == min(quantity, sum_quantities(levels))
     for part, level in zip(parts, levels, strict=False):
         assert part.price == level.price
         assert 0 < part.quantity <= level.quantity
@@ -35,8 +43,8 @@ def test_an_order_takes_the_best_levels_and_never_more_than_it_needs(
 @given(rows=SIDES, quantity=QUANTITIES)
 def test_the_average_is_what_is_paid_by_what_is_bought(rows: list[tuple[Decimal, Decimal]], quantity: Decimal) -> None:
     levels = side(rows)
-    average = average_price(levels, quantity)
-    if depth(levels) < quantity:
+    average = calculate_average_price(levels, quantity)
+    if sum_quantities(levels) < quantity:
         assert average is None
         return
     assert average is not None
@@ -49,7 +57,7 @@ def test_the_average_is_what_is_paid_by_what_is_bought(rows: list[tuple[Decimal,
 @given(rows=SIDES, less=QUANTITIES, more=QUANTITIES)
 def test_more_is_never_bought_cheaper(rows: list[tuple[Decimal, Decimal]], less: Decimal, more: Decimal) -> None:
     levels = side(rows)
-    small, large = average_price(levels, min(less, more)), average_price(levels, max(less, more))
+    small, large = calculate_average_price(levels, min(less, more)), calculate_average_price(levels, max(less, more))
     if small is not None and large is not None:
         assert small <= large * (1 + Decimal("1e-26"))
 
@@ -60,9 +68,9 @@ def test_an_exit_is_priced_at_the_last_level_where_the_book_ends(
 ) -> None:
     levels = side(rows)
     longer = extend_last_level(levels, quantity)
-    assert depth(longer) >= quantity
+    assert sum_quantities(longer) >= quantity
     assert [level.price for level in longer] == [level.price for level in levels]
-    assert average_price(longer, quantity) is not None
+    assert calculate_average_price(longer, quantity) is not None
 
 
 def test_levels_come_in_order_without_empty_ones_and_senseless_ones_are_refused() -> None:

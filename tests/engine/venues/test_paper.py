@@ -104,7 +104,7 @@ def test_nothing_waits_on_paper() -> None:
     assert paper.find_order("BTCUSDT", protection.stop_loss_id) is None
 
 
-@pytest.mark.parametrize(("quantity", "reason"), [("0.0009", "below the least"), ("0.0001", "below the least")])
+@pytest.mark.parametrize(("quantity", "reason"), [("0.0009", "below the minimum"), ("0.0001", "below the minimum")])
 def test_less_than_a_lot_is_refused(quantity: str, reason: str) -> None:
     with pytest.raises(OrderRejected, match=reason):
         venue().place_market_order(order(quantity))
@@ -124,7 +124,7 @@ def test_a_limit_order_is_worth_what_its_limit_says() -> None:
 
 def test_more_than_the_most_is_refused() -> None:
     bounded = BTC.model_copy(update={"max_quantity": Decimal(100)})
-    with pytest.raises(OrderRejected, match="above the most"):
+    with pytest.raises(OrderRejected, match="above the maximum"):
         fit_quantity(bounded, order("100.001"))
 
 

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from cli import key_file
 from engine.platform.errors import SparkyError
 from engine.platform.settings.settings import read_environment
-from engine.store.embedded.embedded_postgres import build_dsn, data_dir
+from engine.store.embedded.embedded_postgres import build_dsn, get_data_dir
 from engine.store.store import Store, open_store
 from tests.support.processes.directories import short_directory
 from tests.support.servers.ports import free_ports
@@ -126,7 +126,7 @@ class Sparky:
         """Of a living child, by its name, or of PostgreSQL as ``postgres``."""
         with suppress(psutil.Error, OSError, ValueError):
             if name == "postgres":
-                found = psutil.Process(int((data_dir(self.home) / "postmaster.pid").read_text().splitlines()[0]))
+                found = psutil.Process(int((get_data_dir(self.home) / "postmaster.pid").read_text().splitlines()[0]))
                 return found if found.name() == "postgres" else None
             for process, line in command_lines(self.family()):
                 if line.strip() == f"sparky: {name}":

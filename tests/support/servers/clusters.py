@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, data_dir
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, get_data_dir
 from tests.support.processes.directories import short_directory
 
 
@@ -17,7 +17,7 @@ def own_cluster() -> Iterator[Path]:
         server = EmbeddedPostgres(home, {"fsync": "off", "max_connections": "20"})
         try:
             server.start()
-            rules = data_dir(home) / "pg_hba.conf"
+            rules = get_data_dir(home) / "pg_hba.conf"
             rules.write_text("local all /^word_ scram-sha-256\n" + rules.read_text())
             with psycopg.connect(build_dsn(home, "postgres"), autocommit=True) as connection:
                 connection.execute("select pg_reload_conf()")

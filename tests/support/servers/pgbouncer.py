@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from engine.store.embedded import postgres_process
-from engine.store.embedded.embedded_postgres import data_dir
+from engine.store.embedded.embedded_postgres import get_data_dir
 from tests.support.processes.directories import short_directory
 from tests.support.servers.ports import free_port
 
@@ -54,7 +54,7 @@ class PgBouncer:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         section = {**_DEFAULTS, **options, "listen_port": str(self.port)}
-        lines = ["[databases]", f"* = host={data_dir(home)} user=postgres", "[pgbouncer]"]
+        lines = ["[databases]", f"* = host={get_data_dir(home)} user=postgres", "[pgbouncer]"]
         lines += [f"{name} = {value}" for name, value in section.items()]
         (directory / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
         if self._user is not None:

@@ -41,7 +41,7 @@ def test_an_id_that_stays_taken_after_its_order_was_cancelled_is_no_protection(l
         long.venue.cancel_order("BTCUSDT", name)
     for again in (False, True):
         with pytest.raises(OrderIdTaken, match=STOP):
-            long.venue.place_protection(wanted(), again=again)
+            long.venue.place_protection(wanted(), reuse_existing=again)
     assert long.stops() == []
 
 

@@ -289,9 +289,9 @@ def _after_a_minute(bench: Bench, market: MarketData) -> Decimal:
 REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, str]] = {
     # what the venue lists; the order; its limit; what the answer says
     "status": ({"status": "BREAK"}, {}, None, "BREAK"),
-    "least": ({"step": "0.01"}, {"quantity": "0.004"}, None, "below the least of 0.01"),
-    "most": ({"market_lot": {"most": "0.05"}}, {"quantity": "0.06"}, None, "above the most of 0.05"),
-    "most of a limit": ({"lot": {"most": "0.05"}}, {"quantity": "0.06"}, "28100", "above the most of 0.05"),
+    "least": ({"step": "0.01"}, {"quantity": "0.004"}, None, "below the minimum of 0.01"),
+    "most": ({"market_lot": {"most": "0.05"}}, {"quantity": "0.06"}, None, "above the maximum of 0.05"),
+    "most of a limit": ({"lot": {"most": "0.05"}}, {"quantity": "0.06"}, "28100", "above the maximum of 0.05"),
     "notional": ({"min_notional": "500"}, {"quantity": "0.01"}, None, "below the minimum of 500"),
     "notional of a limit": ({"min_notional": "500"}, {"quantity": "0.01"}, "28100", "below the minimum of 500"),
     "tick": ({}, {"quantity": "0.01"}, "0.04", "below the tick of 0.1"),
@@ -307,7 +307,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, str]] = {
         {"step": "0.01"},
         {"quantity": "0.004", "is_buy": False, "reduce_only": True},
         None,
-        "below the least of 0.01",
+        "below the minimum of 0.01",
     ),
 }
 

@@ -77,14 +77,14 @@ def test_an_order_that_is_taken_and_rejected_in_one_answer_is_a_refusal_and_neit
 def test_protecting_twice_or_after_a_crash_places_nothing_twice(long: Bench) -> None:
     first = long.venue.place_protection(wanted())
     assert long.venue.place_protection(wanted()) == first
-    assert long.venue.place_protection(wanted(), again=True) == first
+    assert long.venue.place_protection(wanted(), reuse_existing=True) == first
     assert sorted(long.stops()) == sorted([STOP, TARGET])
 
 
 def test_protecting_again_replaces_what_was_cancelled(long: Bench) -> None:
     long.venue.place_protection(wanted())
     long.venue.cancel_order("BTCUSDT", STOP)
-    assert [each.status for each in long.venue.place_protection(wanted(), again=True)] == [
+    assert [each.status for each in long.venue.place_protection(wanted(), reuse_existing=True)] == [
         OrderStatus.OPEN,
         OrderStatus.OPEN,
     ]
@@ -139,7 +139,7 @@ def test_protecting_again_finds_a_stop_that_has_filled_meanwhile(long: Bench) ->
     long.venue.place_protection(wanted(take_profit_price=None))
     long.buy("anothers")
     long.direct(jump_percent=-5)
-    (found,) = long.venue.place_protection(wanted(take_profit_price=None), again=True)
+    (found,) = long.venue.place_protection(wanted(take_profit_price=None), reuse_existing=True)
     assert (found.status, found.order_id) == (OrderStatus.FILLED, long.number_of(STOP))
     assert long.stops() == []
 

@@ -14,7 +14,7 @@ import pytest
 
 from engine.domain.positions import MarginMode, Position, Side
 from engine.platform.errors import DatabaseUnavailable
-from engine.risk.limit_breach import LimitBreach, LimitType, unreadable_limit
+from engine.risk.limit_breach import LimitBreach, LimitType, build_unreadable_breach
 from engine.risk.sizing import ReducedBy
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
@@ -135,7 +135,7 @@ RESULTS: Final[dict[str, Result]] = {
     "unprotected after an exit": Unprotected(fill(), "too close", STAMP, is_paper=False, closed=CLOSED),
     "refused": Refused(BREACH),
     "refused until a moment": Refused(REST),
-    "refused unread": Refused(unreadable_limit("drawdown")),
+    "refused unread": Refused(build_unreadable_breach("drawdown")),
     "refused by a flag": Refused(LimitBreach(LimitType.KILL_SWITCH, "The kill switch is on", "on", "off")),
     "refused by a float": Refused(LimitBreach(LimitType.DRAWDOWN, "drawdown", 12.5, 10)),
     "invalid": Invalid("symbol", "is missing"),

@@ -17,7 +17,7 @@ from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process
 from engine.store.embedded.command_database import open_database
-from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, data_dir, is_running, make
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, get_data_dir, is_running, make
 from engine.store.schema.migrate import read_migrations
 from engine.store.store import open_store
 from tests.support.processes.directories import short_directory
@@ -134,9 +134,9 @@ def test_a_server_that_was_killed_itself_is_unhealthy_and_can_be_started_again(m
 
 
 def test_a_stale_pid_file_of_a_pid_now_used_by_another_does_not_stop_a_start(made_home: Path) -> None:
-    pid_file = data_dir(made_home) / "postmaster.pid"
-    pid_file.write_text(f"{os.getpid()}\n{data_dir(made_home)}\n1\n5432\n{data_dir(made_home)}\n\n\nready\n")
-    (data_dir(made_home) / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
+    pid_file = get_data_dir(made_home) / "postmaster.pid"
+    pid_file.write_text(f"{os.getpid()}\n{get_data_dir(made_home)}\n1\n5432\n{get_data_dir(made_home)}\n\n\nready\n")
+    (get_data_dir(made_home) / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
     if os.geteuid() == 0:
         shutil.chown(pid_file, postgres_process.ensure_server_user(made_home).pw_uid)  # type: ignore[union-attr]  # root has one
 
@@ -193,4 +193,4 @@ def test_a_directory_that_cannot_be_used_is_said_in_one_sentence(tmp_path: Path)
 
 
 def test_only_the_owner_may_enter_the_data_directory(made_home: Path) -> None:
-    assert data_dir(made_home).stat().st_mode & 0o077 == 0
+    assert get_data_dir(made_home).stat().st_mode & 0o077 == 0

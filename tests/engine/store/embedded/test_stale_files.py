@@ -17,7 +17,7 @@ import pytest
 from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 from engine.store.embedded import postgres_process
-from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, data_dir, make
+from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn, get_data_dir, make
 from tests.support.processes.directories import short_directory
 
 ROOT: Final = Path(__file__).parents[4]
@@ -50,7 +50,7 @@ def made_home(one_home: Path) -> Iterator[Path]:
     """It, without a trace of what the test left there."""
     yield one_home
     for name in LEFT:
-        path = data_dir(one_home) / name
+        path = get_data_dir(one_home) / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -65,7 +65,7 @@ def starts(home: Path) -> None:
 
 def pid_file(home: Path, pid: object) -> Path:
     """A `postmaster.pid` as a server of that pid leaves it, owned by the server's user."""
-    data = data_dir(home)
+    data = get_data_dir(home)
     path = data / "postmaster.pid"
     path.write_text(f"{pid}\n{data}\n1700000000\n5432\n{data}\n\n 123456    654321\nready   \n")
     give_to_the_server(path, home)
@@ -91,7 +91,7 @@ def as_second_user(*words: str) -> list[str]:
 )
 @pytest.mark.parametrize("name", ["postmaster.pid", ".s.PGSQL.5432.lock"])
 def test_a_file_of_any_text_stops_no_start(name: str, text: str, made_home: Path) -> None:
-    path = data_dir(made_home) / name
+    path = get_data_dir(made_home) / name
     path.write_bytes(text.encode())
     give_to_the_server(path, made_home)
     starts(made_home)
@@ -123,12 +123,12 @@ def a_socket(path: Path) -> None:
 @pytest.mark.parametrize("left", [a_directory, a_dangling_link, a_pipe, an_unreadable_file, a_socket])
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_no_file_of_a_server_stops_no_start(name: str, left: Callable[[Path], None], made_home: Path) -> None:
-    left(data_dir(made_home) / name)
+    left(get_data_dir(made_home) / name)
     starts(made_home)
 
 
 def test_a_directory_in_its_place_that_holds_files_is_named(made_home: Path) -> None:
-    path = data_dir(made_home) / "postmaster.pid"
+    path = get_data_dir(made_home) / "postmaster.pid"
     path.mkdir()
     (path / "kept").write_text("x")
     try:
@@ -143,8 +143,8 @@ def test_a_directory_in_its_place_that_holds_files_is_named(made_home: Path) -> 
 def test_a_lock_of_the_socket_that_names_a_living_process_stops_no_start(beside: str | None, made_home: Path) -> None:
     if beside is not None:
         pid_file(made_home, os.getpid())
-    path = data_dir(made_home) / ".s.PGSQL.5432.lock"
-    path.write_text(f"{os.getpid()}\n{data_dir(made_home)}\n1\n5432\n{data_dir(made_home)}\n")
+    path = get_data_dir(made_home) / ".s.PGSQL.5432.lock"
+    path.write_text(f"{os.getpid()}\n{get_data_dir(made_home)}\n1\n5432\n{get_data_dir(made_home)}\n")
     give_to_the_server(path, made_home)
     starts(made_home)
 
@@ -273,10 +273,10 @@ def test_a_copy_of_a_data_directory_that_was_running_starts(made_home: Path) -> 
     with short_directory() as other:
         user = postgres_process.ensure_server_user(other)
         # Sockets are not copied, and what changes meanwhile is PostgreSQL's to recover.
-        copy = ["/bin/cp", "-a", str(data_dir(made_home)), str(data_dir(other))]
+        copy = ["/bin/cp", "-a", str(get_data_dir(made_home)), str(get_data_dir(other))]
         subprocess.run(copy, check=False, stderr=subprocess.DEVNULL)
-        assert (data_dir(other) / "postmaster.pid").exists()
-        assert user is None or data_dir(other).stat().st_uid == user.pw_uid
+        assert (get_data_dir(other) / "postmaster.pid").exists()
+        assert user is None or get_data_dir(other).stat().st_uid == user.pw_uid
         starts(other)
     assert server.is_healthy()
     server.stop()

@@ -37,24 +37,27 @@ def test_after_a_refusal_nobody_asks_until_the_venue_wants_it(
 ) -> None:
     load = WeightState().with_response(now, status, None, wait_s)
     expected = DEFAULT_PAUSE_S[status] if wait_s is None else wait_s
-    assert load.wait_s(now, is_urgent=urgent) == pytest.approx(expected, abs=1e-6)
-    assert load.wait_s(now + expected + 1e-3, is_urgent=urgent) == 0
+    assert load.calculate_wait_s(now, is_urgent=urgent) == pytest.approx(expected, abs=1e-6)
+    assert load.calculate_wait_s(now + expected + 1e-3, is_urgent=urgent) == 0
 
 
 def test_a_longer_pause_is_not_shortened_by_a_later_answer() -> None:
     load = WeightState().with_response(0, 418, None, 300).with_response(1, 429, None, 2).with_response(2, 200, 1, None)
-    assert load.wait_s(100, is_urgent=True) == 200
+    assert load.calculate_wait_s(100, is_urgent=True) == 200
 
 
 def test_near_the_limit_the_patient_probe_now_and_then_and_the_urgent_go_on() -> None:
     load = WeightState(limit=100).with_response(0, 200, 84, None).with_request(0)
-    assert load.wait_s(0, is_urgent=False) == 0
+    assert load.calculate_wait_s(0, is_urgent=False) == 0
     load = load.with_response(0, 200, 85, None)
-    assert load.wait_s(0, is_urgent=True) == 0
-    assert load.wait_s(1, is_urgent=False) == PROBE_INTERVAL_S - 1
-    assert load.wait_s(PROBE_INTERVAL_S, is_urgent=False) == 0
-    assert load.with_request(PROBE_INTERVAL_S).wait_s(PROBE_INTERVAL_S + 1, is_urgent=False) == PROBE_INTERVAL_S - 1
-    assert load.with_request(60).wait_s(60, is_urgent=False) == 0
+    assert load.calculate_wait_s(0, is_urgent=True) == 0
+    assert load.calculate_wait_s(1, is_urgent=False) == PROBE_INTERVAL_S - 1
+    assert load.calculate_wait_s(PROBE_INTERVAL_S, is_urgent=False) == 0
+    assert (
+        load.with_request(PROBE_INTERVAL_S).calculate_wait_s(PROBE_INTERVAL_S + 1, is_urgent=False)
+        == PROBE_INTERVAL_S - 1
+    )
+    assert load.with_request(60).calculate_wait_s(60, is_urgent=False) == 0
 
 
 def test_one_address_has_one_count_in_the_process() -> None:

@@ -67,8 +67,8 @@ def test_leverage_is_set_before_the_order_and_only_when_it_is_another(
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        (order(quantity="0.0001"), "below the least"),
-        (order(quantity="2000000"), "above the most"),
+        (order(quantity="0.0001"), "below the minimum"),
+        (order(quantity="2000000"), "above the maximum"),
         (order(quantity="9"), "Margin is insufficient"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_fall_beyond_the_stop_fills_it_at_the_price_there_is(long: CcxtVenue, 
 def test_what_was_protected_twice_is_protected_once(long: CcxtVenue) -> None:
     first = long.place_protection(wanted())
     assert long.place_protection(wanted()) == first
-    assert long.place_protection(wanted(), again=True) == first
+    assert long.place_protection(wanted(), reuse_existing=True) == first
     assert len(names(long)) == 2
 
 
@@ -102,7 +102,7 @@ def test_protecting_again_finds_a_stop_that_has_filled_meanwhile(long: CcxtVenue
     long.place_protection(wanted(take_profit_price=None))
     buy(long, "anothers")
     direct(jump_percent=-5)
-    (found,) = long.place_protection(wanted(take_profit_price=None), again=True)
+    (found,) = long.place_protection(wanted(take_profit_price=None), reuse_existing=True)
     assert found.status is OrderStatus.FILLED
     assert names(long) == []
 
@@ -110,7 +110,7 @@ def test_protecting_again_finds_a_stop_that_has_filled_meanwhile(long: CcxtVenue
 def test_protecting_again_replaces_what_was_cancelled(long: CcxtVenue) -> None:
     long.place_protection(wanted())
     long.cancel_order("BTCUSDT", STOP)
-    assert [order.status for order in long.place_protection(wanted(), again=True)] == [
+    assert [order.status for order in long.place_protection(wanted(), reuse_existing=True)] == [
         OrderStatus.OPEN,
         OrderStatus.OPEN,
     ]
@@ -262,7 +262,7 @@ def test_protection_never_covers_more_than_was_asked_and_always_whole_lots(quant
     instrument = Instrument(symbol="X", tick=Decimal("0.1"), lot=Decimal(lot))
     protection = wanted(quantity=quantity)
     if quantity < instrument.lot:
-        with pytest.raises(OrderRejected, match="below the least"):
+        with pytest.raises(OrderRejected, match="below the minimum"):
             build_trigger_orders(protection, instrument)
         return
     legs = build_trigger_orders(protection, instrument)

@@ -7,7 +7,7 @@ import ccxt
 import pytest
 
 from engine.domain.errors import OrderRejected
-from engine.venues.live.leverage import CACHE_TTL_S, LeverageControl
+from engine.venues.live.entry_settings import CACHE_TTL_S, LeverageControl
 
 MARKET = {"symbol": "BTC/USDT:USDT", "id": "BTCUSDT"}
 
@@ -42,20 +42,20 @@ class Exchange:
 @pytest.mark.parametrize("has", [{"fetchLeverage": True}, {"fetchLeverages": True}, {}])
 def test_leverage_is_set_and_read_back_in_the_way_the_venue_has(has: dict[str, bool]) -> None:
     exchange = Exchange(has)
-    LeverageControl(exchange).ensure(MARKET, 7)
+    LeverageControl(exchange).ensure_leverage(MARKET, 7)
     assert exchange.leverage == 7
 
 
 @pytest.mark.parametrize("has", [{"fetchLeverage": True}, {"fetchLeverages": True}, {}])
 def test_a_silent_cap_is_refused(has: dict[str, bool]) -> None:
     with pytest.raises(OrderRejected, match="leverage 50 was asked for and 10 is set"):
-        LeverageControl(Exchange(has, most=10)).ensure(MARKET, 50)
+        LeverageControl(Exchange(has, most=10)).ensure_leverage(MARKET, 50)
 
 
 @pytest.mark.parametrize("has", [{"fetchLeverage": True}, {"fetchLeverages": True}, {}])
 def test_a_venue_that_has_nothing_to_change_is_content(has: dict[str, bool]) -> None:
     exchange = Exchange(has, leverage=7)
-    LeverageControl(exchange).ensure(MARKET, 7)
+    LeverageControl(exchange).ensure_leverage(MARKET, 7)
     assert (exchange.leverage, exchange.set_to) == (7, [7])
 
 
@@ -65,26 +65,26 @@ def test_a_venue_that_tells_nothing_is_not_believed() -> None:
             super().set_leverage(leverage, symbol)
 
     with pytest.raises(OrderRejected, match="cannot be read back"):
-        LeverageControl(Silent({})).ensure(MARKET, 7)
+        LeverageControl(Silent({})).ensure_leverage(MARKET, 7)
 
 
 def test_two_sides_with_two_leverages_are_none() -> None:
     with pytest.raises(OrderRejected, match="cannot be read back"):
-        LeverageControl(Exchange({"fetchLeverage": True}, both_sides=False)).ensure(MARKET, 7)
+        LeverageControl(Exchange({"fetchLeverage": True}, both_sides=False)).ensure_leverage(MARKET, 7)
 
 
 def test_what_was_read_back_is_remembered_for_a_while_and_what_was_refused_is_not() -> None:
     now = 0.0
     exchange = Exchange({"fetchLeverage": True}, most=10)
     leverage = LeverageControl(exchange, lambda: now)
-    leverage.ensure(MARKET, 7)
-    leverage.ensure(MARKET, 7)
+    leverage.ensure_leverage(MARKET, 7)
+    leverage.ensure_leverage(MARKET, 7)
     assert exchange.set_to == [7]
     now = CACHE_TTL_S
-    leverage.ensure(MARKET, 7)
+    leverage.ensure_leverage(MARKET, 7)
     assert exchange.set_to == [7, 7]
     for _ in range(2):
         with pytest.raises(OrderRejected):
-            leverage.ensure(MARKET, 50)
-    leverage.ensure(MARKET, 7)
+            leverage.ensure_leverage(MARKET, 50)
+    leverage.ensure_leverage(MARKET, 7)
     assert exchange.set_to == [7, 7, 50, 50, 7]
