@@ -21,7 +21,7 @@ from engine.domain.decision import Action, Decision
 from engine.domain.errors import StrategyFault, Superseded
 from engine.domain.strategy import Strategy, StrategyStatus
 from engine.llm.groq_client import GroqClient
-from engine.llm.outcome import LlmCall
+from engine.llm.llm_call import LlmCall
 from engine.llm.retry import MAX_ATTEMPTS
 from engine.platform.errors import CycleSkipped, SkipKind, SparkyError, UpstreamUnavailable
 from engine.platform.settings.component_settings import StrategySettings

@@ -7,11 +7,11 @@ from uuid import UUID
 import typer
 
 from cli.output import say
+from engine.admin.demo_data import DEMO_USER
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import SparkyError
 from engine.platform.plain_text import is_plain
 from engine.store.admin_rows import StrategyRow
-from engine.store.demo_data import DEMO_USER
 from engine.store.store import Store
 
 _MIN_ID_LENGTH: Final = 6

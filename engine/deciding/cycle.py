@@ -18,7 +18,7 @@ from engine.domain.decision import Action, Decision
 from engine.domain.errors import CompletionCutOff, StrategyFault
 from engine.domain.market import MarketSnapshot
 from engine.domain.strategy import Strategy, StrategyContext, StrategyStatus
-from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.llm.llm_call import LlmCall, LlmOutcome
 from engine.llm.retry import MAX_ATTEMPTS, CompletionRetrier, LlmClient, PermitClient
 from engine.platform.errors import CycleSkipped, DatabaseUnavailable, SkipKind, SparkyError, UpstreamUnavailable
 from engine.platform.plain_text import sanitize_for_storage

@@ -11,7 +11,7 @@ import structlog
 from engine.domain.errors import OrderRejected
 from engine.domain.positions import Position
 from engine.platform.errors import SparkyError
-from engine.risk.order_sizes import protected_quantity
+from engine.risk.exit_quantities import protected_quantity
 from engine.store.webhook_rows import PlacedProtection
 from engine.venues.orders import (
     STOP_LOSS_LETTER,

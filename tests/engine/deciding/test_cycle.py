@@ -13,7 +13,7 @@ from engine.deciding.prompt import market_block
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
 from engine.domain.signal import SignalAction
-from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.llm.llm_call import LlmCall, LlmOutcome
 from engine.llm.retry import PermitGrant
 from engine.platform.errors import CycleSkipped, DatabaseUnavailable, SkipKind, UpstreamUnavailable
 from engine.store.transport.sqlstates import DatabaseRequestError
