@@ -74,11 +74,11 @@ def get_or_create_user(store: Store, email: str) -> UUID:
 
 def check_venue_exists(exchange: str) -> None:
     """Raises SparkyError, with a suggestion, for a venue that ccxt does not know."""
-    from engine.venues.ccxt_client.client import unknown_venue_error
-    from engine.venues.ccxt_client.venue_classes import find_client_class
+    from engine.venues.ccxt_client.client import find_unknown_venue
 
-    if find_client_class(exchange) is None:
-        raise SparkyError(str(unknown_venue_error(exchange)))
+    unknown = find_unknown_venue(exchange)
+    if unknown is not None:
+        raise SparkyError(unknown)
 
 
 def has_credentials(store: Store, user_id: UUID, exchange: str) -> bool:

@@ -15,6 +15,7 @@ from engine.domain.strategy import StrategyStatus
 from engine.risk.entry_rules import BrokenRule, Entry, allowed_size
 from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, no_cost_limit, unreadable_limit
 from engine.risk.sizing import ReducedBy
+from engine.risk.strategy_state import find_drawdown_block, find_status_block
 from engine.risk.symbol_pause import pause_ends_at
 from engine.store.webhook_rows import Portfolio
 
@@ -94,10 +95,10 @@ def _check_status(
     _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     strategy = portfolio.strategy
-    if strategy is None or strategy.status is StrategyStatus.RUNNING:
+    block = None if strategy is None else find_status_block(strategy.status)
+    if strategy is None or block is None:
         return None
-    message = f"The strategy is {strategy.status.value}; it may only close"
-    return LimitBreach(LimitType.STRATEGY_STATUS, message, strategy.status.value, StrategyStatus.RUNNING.value)
+    return LimitBreach(LimitType.STRATEGY_STATUS, block, strategy.status.value, StrategyStatus.RUNNING.value)
 
 
 def _check_age(signal: TradeSignal, portfolio: Portfolio, _held: Position | None, now: datetime) -> LimitBreach | None:
@@ -245,11 +246,11 @@ def _check_drawdown(
     _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     strategy = portfolio.strategy
-    if strategy is None or strategy.drawdown_percent < strategy.max_drawdown_percent:
+    if strategy is None:
         return None
     current, limit = strategy.drawdown_percent, strategy.max_drawdown_percent
-    message = f"The strategy is {current:.2f} % below its peak, its limit is {limit:.2f} %; it may only close"
-    return LimitBreach(LimitType.DRAWDOWN, message, current, limit)
+    block = find_drawdown_block(current, limit)
+    return None if block is None else LimitBreach(LimitType.DRAWDOWN, block, current, limit)
 
 
 def _apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:

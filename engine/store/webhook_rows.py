@@ -17,7 +17,7 @@ from engine.store.values import BookedDecimal, Document, Moment, ShownRow, forma
 _MAX_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
     ("settings", "kill_switch"): False,
     ("settings", "allow_weekends"): False,
-    ("strategy", "status"): "running",
+    ("strategy", "status"): StrategyStatus.RUNNING,
     ("strategy", "leverage_max"): 1,
     ("strategy", "max_position_usd"): "0.00000001",
     ("strategy", "max_drawdown_percent"): 0.0001,

@@ -71,6 +71,11 @@ class Price(BaseModel):
     output: Decimal = Field(ge=0, le=100_000)
 
 
+def describe_unkept_budget(budget: str, model: str) -> str:
+    """Why the budget of that name cannot be kept: a model that may be asked has no price."""
+    return f"{budget} cannot be kept: SPARKY_LLM_PRICES has no price for {model}; add it, or set no budget"
+
+
 KNOWN_PRICES: Final = {
     "openai/gpt-oss-120b": Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60")),
     "openai/gpt-oss-20b": Price(input=Decimal("0.075"), cached_input=Decimal("0.0375"), output=Decimal("0.30")),

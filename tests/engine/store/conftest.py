@@ -5,11 +5,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Side
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
-from engine.store.admin_rows import NewStrategy, StrategyRow
+from engine.store.admin_rows import StrategyRow
 from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
 from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill
