@@ -20,6 +20,8 @@ from engine.risk.symbol_pause import pause_ends_at
 from engine.store.webhook_rows import Portfolio
 
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
+# How long failures in a row are counted after the last of them, by the SQL function `consecutive_failures`.
+FAILURES_COUNT_FOR: Final = timedelta(hours=1)
 _SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
 SATURDAY: Final = 5
 _Figure = TypeVar("_Figure")
@@ -210,7 +212,7 @@ def _check_failures(
         return None
     message = (
         f"{current} orders in a row failed at the venue or could not be protected there; "
-        "entries are open again an hour after the last"
+        f"entries are open again {FAILURES_COUNT_FOR / timedelta(minutes=1):g} minutes after the last"
     )
     return LimitBreach(LimitType.CONSECUTIVE_FAILURES, message, current, limit)
 
