@@ -156,10 +156,10 @@ class SignalReceiver:
         log.info("executed", ordered=signal.action.value, symbol=signal.symbol, status=answer.status, **fields)
         return Outcome(answer, request=request)
 
-    def record_delivery(self, outcome: Outcome, *, was_sent: bool) -> None:
+    def record_delivery(self, outcome: Outcome, *, was_delivered: bool) -> None:
         """Notes what the sender of a signal that is known by its answer was told, when it was there to hear it."""
         request, is_final = outcome.request, outcome.answer.status < 500
-        if request is None or not is_new_once_answered(request.id) or (is_final and not was_sent):
+        if request is None or not is_new_once_answered(request.id) or (is_final and not was_delivered):
             return
         try:
             self._store.mark_answered(

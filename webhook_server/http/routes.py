@@ -70,8 +70,8 @@ class RouteHandlers:
         outcome = await self._receive_signal(request, schema, route)
         self.metrics.requests.labels(route, str(outcome.answer.status)).inc()
         if outcome.request is not None and is_new_once_answered(outcome.request.id):
-            was_sent = not await request.is_disconnected()
-            await self._run_in_worker(partial(self._reception.record_delivery, outcome, was_sent=was_sent))
+            was_delivered = not await request.is_disconnected()
+            await self._run_in_worker(partial(self._reception.record_delivery, outcome, was_delivered=was_delivered))
         request.state.refused = outcome.refusal
         return to_response(outcome.answer)
 

@@ -29,7 +29,7 @@ FROM_SENDER: Final = object()
 EXIT_FROM_SENDER: Final = object()
 _SENDER_CONTEXTS: Final = (FROM_SENDER, EXIT_FROM_SENDER)
 # Stored, and may be at a venue: whether senders may still write this is no question any more.
-WAS_SENT: Final = object()
+MAY_HAVE_BEEN_SENT: Final = object()
 
 
 def _parse_action(value: object) -> object:

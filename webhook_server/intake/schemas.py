@@ -124,7 +124,7 @@ class WebhookSignal(BaseModel):
     @field_validator("use_trailing_stop")
     @classmethod
     def _reject_trailing_stop(cls, is_used: Any, info: ValidationInfo) -> Any:
-        if is_used and info.context is not fields.WAS_SENT:
+        if is_used and info.context is not fields.MAY_HAVE_BEEN_SENT:
             raise ValueError(unknown_names.TRAILING)
         return is_used
 
@@ -184,7 +184,7 @@ def load_stored_signal(payload: Mapping[str, Any], *, may_have_traded: bool) -> 
 
     What an older version accepted and sent is read whatever is asked of senders by now: it has to be booked.
     """
-    return WebhookSignal.model_validate(payload, context=fields.WAS_SENT if may_have_traded else None)
+    return WebhookSignal.model_validate(payload, context=fields.MAY_HAVE_BEEN_SENT if may_have_traded else None)
 
 
 def unknown_fields(body: Mapping[str, Any]) -> list[str]:
@@ -193,7 +193,7 @@ def unknown_fields(body: Mapping[str, Any]) -> list[str]:
 
 
 def _is_checked_entry(info: ValidationInfo) -> bool:
-    return info.context is not fields.WAS_SENT and info.data.get("action") in {SignalAction.BUY, SignalAction.SELL}
+    return info.context is not fields.MAY_HAVE_BEEN_SENT and info.data.get("action") in {SignalAction.BUY, SignalAction.SELL}
 
 
 def _drop_blank_fields(body: Mapping[str, Any]) -> dict[str, Any]:
