@@ -17,7 +17,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, ValidationError
 
 from engine.domain import symbol_names
-from engine.domain.positions import MarginMode
+from engine.domain.positions import MAX_USD, MarginMode
 from engine.domain.strategy import (
     Adding,
     CadenceSeconds,
@@ -34,7 +34,7 @@ from engine.domain.strategy import (
 from engine.platform.errors import InvalidCommand
 from engine.platform.plain_text import is_plain
 from engine.platform.settings.component_settings import DEFAULT_EXCHANGE
-from engine.platform.settings.setting_types import describe_unkept_budget
+from engine.platform.settings.setting_types import VENUE_NAME_PATTERN, describe_unkept_budget
 from engine.platform.validation_errors import fault_message
 from engine.platform.values import Frozen
 
@@ -42,9 +42,7 @@ DEFAULT_SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 MAX_SYMBOLS: Final = 100
 MAX_NAME_LENGTH: Final = 100
 MAX_NOTES_LENGTH: Final = 4_000
-MAX_USD: Final = 1_000_000_000
 MIN_FIGURE: Final = Decimal("0.01")  # the columns have two decimals: less would be kept as 0, which no engine can read
-_VENUE_NAME: Final = re.compile(r"[a-z0-9]{1,30}")
 
 
 def check_plain_line(text: str) -> str:
@@ -73,8 +71,8 @@ def check_symbol_count(symbols: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_venue_name(text: str) -> str:
     """`text`. Raises ValueError unless it can be the name of a venue; `find_exchange_fault` says whether it is one."""
-    if not _VENUE_NAME.fullmatch(text):
-        raise ValueError("must be written like aster: 1 to 30 small letters and digits")
+    if not re.fullmatch(VENUE_NAME_PATTERN, text):
+        raise ValueError("must be written like aster: 2 to 30 small letters and digits")
     return text
 
 

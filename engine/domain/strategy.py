@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from engine.domain.positions import Position
+from engine.domain.positions import MAX_LEVERAGE, Position
 from engine.platform.settings.setting_values import model_name
 from engine.platform.values import Row, Utc
 
@@ -37,7 +37,7 @@ class Adding(StrEnum):
 CadenceSeconds = Annotated[float, Field(ge=1, le=86_400)]
 Confidence = Annotated[float, Field(ge=0, le=1)]
 DrawdownLimitPercent = Annotated[float, Field(gt=0, le=100)]
-Leverage = Annotated[int, Field(ge=1, le=125)]
+Leverage = Annotated[int, Field(ge=1, le=MAX_LEVERAGE)]
 EntryShare = Annotated[Decimal, Field(gt=0, le=100)]  # percent of `max_position_usd`
 StopDistancePercent = Annotated[Decimal, Field(ge=0, lt=50)]
 ContextInterval = Literal["15m", "1h"]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from engine.domain.positions import MarginMode, Side
+from engine.domain.positions import MAX_LEVERAGE, MarginMode, Side
 from engine.platform.values import Frozen
 
 
@@ -44,7 +44,7 @@ class OrderRequest(Frozen):
     is_buy: bool
     quantity: Decimal = Field(gt=0)
     reduce_only: bool = False
-    leverage: int | None = Field(default=1, ge=1, le=125)
+    leverage: int | None = Field(default=1, ge=1, le=MAX_LEVERAGE)
     margin_mode: MarginMode | None = None
     send_by: float | None = None
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 
 from engine.domain import decimals, symbol_names
+from engine.domain.positions import MAX_LEVERAGE, MAX_USD
 from engine.domain.signal import SignalAction
 from engine.platform.plain_text import sanitize_for_storage
+from engine.platform.settings.setting_types import VENUE_NAME_PATTERN
 from webhook_server.intake import actions, ascii_case, field_reasons, numerals, symbols
 
-MAX_USD: Final = Decimal(1_000_000_000)
 # Less of a size or of a percentage is a mistake; prices may be as small as any tick.
 MIN_SIZE: Final = Decimal("0.00000001")
 # Numbers below are seconds since 1970 (up to the year 5138), those above are milliseconds (from 1973).
@@ -131,10 +132,10 @@ Percent = Annotated[Decimal, _NUMBER, Field(ge=MIN_SIZE, lt=100)]
 TakeProfitPercent = Annotated[Decimal, _NUMBER, Field(ge=MIN_SIZE, le=1000)]
 PositionPercent = Annotated[Decimal, _NUMBER, Field(gt=0, le=100)]
 Confidence = Annotated[float, _NUMBER, Field(ge=0, le=1)]
-Leverage = Annotated[int, BeforeValidator(_parse_whole_number), Field(ge=1, le=125)]
+Leverage = Annotated[int, BeforeValidator(_parse_whole_number), Field(ge=1, le=MAX_LEVERAGE)]
 Timestamp = Annotated[datetime, BeforeValidator(_parse_timestamp), AfterValidator(_to_utc)]
 Action = Annotated[SignalAction, BeforeValidator(_parse_action)]
 Symbol = Annotated[str, BeforeValidator(_parse_symbol), StringConstraints(pattern=symbol_names.PATTERN)]
-Exchange = Annotated[str, BeforeValidator(_to_lower), StringConstraints(pattern=r"^[a-z0-9]{2,30}$")]
+Exchange = Annotated[str, BeforeValidator(_to_lower), StringConstraints(pattern=VENUE_NAME_PATTERN)]
 UPPER = BeforeValidator(_to_upper)
 LOWER = BeforeValidator(_to_lower)

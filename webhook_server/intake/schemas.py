@@ -193,7 +193,10 @@ def unknown_fields(body: Mapping[str, Any]) -> list[str]:
 
 
 def _is_checked_entry(info: ValidationInfo) -> bool:
-    return info.context is not fields.MAY_HAVE_BEEN_SENT and info.data.get("action") in {SignalAction.BUY, SignalAction.SELL}
+    return info.context is not fields.MAY_HAVE_BEEN_SENT and info.data.get("action") in {
+        SignalAction.BUY,
+        SignalAction.SELL,
+    }
 
 
 def _drop_blank_fields(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,14 +12,13 @@ from engine.admin.strategy_checks import (
     MAX_NAME_LENGTH,
     MAX_NOTES_LENGTH,
     MAX_SYMBOLS,
-    MAX_USD,
     NewStrategy,
     check_fields,
     find_budget_fault,
     find_exchange_fault,
     find_field_faults,
 )
-from engine.domain.positions import MarginMode
+from engine.domain.positions import MAX_LEVERAGE, MAX_USD, MarginMode
 from engine.domain.strategy import Adding, RiskProfile, StrategyStatus
 from engine.platform.errors import InvalidCommand
 from engine.store.store import Store
@@ -35,12 +34,12 @@ BOUNDS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
         (["BT"], ["B" * 30], ["BTCUSDT"] * MAX_SYMBOLS, ["币安人生USDT"]),
         ([], ["B"], ["B" * 31], ["btcusdt"], ["BTC-USDT"], ["BTCUSDT"] * (MAX_SYMBOLS + 1)),
     ),
-    "exchange": (("a", "a" * 30, "binance"), ("", "a" * 31, "Aster", "as ter")),
+    "exchange": (("ab", "a" * 30, "binance"), ("", "a", "a" * 31, "Aster", "as ter", "aster\n")),
     "status": (tuple(StrategyStatus), ("started", "")),
     "cadence_seconds": ((1, 86_400), (0.99, 86_400.01, "NaN", "often")),
     "min_confidence": ((0, 1), (-0.001, 1.001)),
     "max_drawdown_percent": ((0.01, 100), (0, 0.001, 100.01, "NaN", "inf")),
-    "leverage_max": ((1, 125), (0, 126, 1.5)),
+    "leverage_max": ((1, MAX_LEVERAGE), (0, MAX_LEVERAGE + 1, 1.5)),
     "max_position_usd": (("0.01", MAX_USD), ("0.009", 0, MAX_USD + 1, "NaN", "Infinity")),
     "capital_usd": (("0.01", MAX_USD), ("0.009", -1, MAX_USD + 1)),
     "daily_llm_budget_usd": ((0, 100_000, None), (-1, 100_001)),
@@ -121,7 +120,7 @@ def test_the_defaults_are_those_of_the_table(store: Store, sql: Sql) -> None:
     assert by_table | {"name": created.name} == by_checks
 
 
-def usd(most: int, places: int = 2) -> st.SearchStrategy[Decimal]:
+def usd(most: int | Decimal, places: int = 2) -> st.SearchStrategy[Decimal]:
     return st.decimals(Decimal(1).scaleb(-places), most, places=places)
 
 
@@ -132,12 +131,12 @@ NEW = st.builds(
     status=st.sampled_from(StrategyStatus),
     risk_profile=st.sampled_from(RiskProfile),
     target_assets=st.lists(st.text("ABC123", min_size=2, max_size=30), min_size=1, max_size=5).map(tuple),
-    exchange=st.text("abc1", min_size=1, max_size=30),
+    exchange=st.text("abc1", min_size=2, max_size=30),
     is_paper_trading=st.booleans(),
     cadence_seconds=st.floats(1, 86_400),
     min_confidence=st.floats(0, 1),
     max_drawdown_percent=st.floats(0.01, 100),
-    leverage_max=st.integers(1, 125),
+    leverage_max=st.integers(1, MAX_LEVERAGE),
     max_position_usd=usd(MAX_USD, places=3).filter(lambda value: value >= Decimal("0.01")),
     capital_usd=usd(MAX_USD),
     daily_llm_budget_usd=st.none() | usd(100_000, places=9),
