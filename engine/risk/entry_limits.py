@@ -4,17 +4,22 @@ Entries only: closing is always allowed and never comes here. A limit that canno
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final
 
 from engine.domain.positions import Position
 from engine.domain.signal import TradeSignal
 from engine.domain.strategy import StrategyStatus
-from engine.risk.entry_rules import BrokenRule, Entry, allowed_size
-from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, no_cost_limit, unreadable_limit
-from engine.risk.sizing import ReducedBy
+from engine.risk.entry_size import AllowedEntry, apply_caps, apply_entry_rules, check_leverage
+from engine.risk.limit_breach import (
+    CostCheck,
+    LimitBreach,
+    LimitType,
+    no_cost_limit,
+    require_known,
+    unreadable_limit,
+)
 from engine.risk.strategy_state import find_drawdown_block, find_status_block
 from engine.risk.symbol_pause import pause_ends_at
 from engine.store.webhook_rows import Portfolio
@@ -24,41 +29,29 @@ FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 FAILURES_COUNT_FOR: Final = timedelta(hours=1)
 _SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
 SATURDAY: Final = 5
-_Figure = TypeVar("_Figure")
-
-
-@dataclass(frozen=True)
-class AllowedEntry:
-    """An entry may go ahead with up to `size_usd` of notional; 0 when the position has no room left.
-
-    `reduced_by` names the limits that made it less than was asked, the last of them the smallest.
-    """
-
-    size_usd: Decimal
-    reduced_by: tuple[ReducedBy, ...] = ()
 
 
 def check_entry(
     signal: TradeSignal, portfolio: Portfolio, held: Position | None, now: datetime, costs: CostCheck = no_cost_limit
 ) -> LimitBreach | AllowedEntry:
-    """The first limit that `order` (an entry) meets, or how much of it may be executed.
+    """The first limit that `signal` (an entry) meets, or how much of it may be executed.
 
-    `held` is what the same strategy (or person) holds in the order's symbol. `now` is UTC. `costs` says why an entry
+    `held` is what the same strategy (or person) holds in its symbol. `now` is UTC. `costs` says why an entry
     of a size would cost too much at the venue; it is asked for what the caps leave, when no limit before it refuses.
     """
     for check in _CHECKS:
         breach = check(signal, portfolio, held, now)
         if breach is not None:
             return breach
-    allowed = _apply_entry_rules(signal, portfolio, held)
+    allowed = apply_entry_rules(signal, portfolio, held)
     asked = signal.position_size_usd or Decimal(0)
-    allowance = _apply_caps(asked if isinstance(allowed, LimitBreach) else allowed, signal, portfolio, held)
+    allowance = apply_caps(asked if isinstance(allowed, LimitBreach) else allowed, signal, portfolio, held)
     cost_breach = costs(allowance.size_usd) if allowance.size_usd > 0 else None
     if cost_breach is not None:
         return cost_breach
     if isinstance(allowed, LimitBreach):
         return allowed
-    return _check_leverage(signal, portfolio, allowance) or allowance
+    return check_leverage(signal, portfolio, allowance) or allowance
 
 
 def has_account_limits(portfolio: Portfolio) -> bool:
@@ -73,13 +66,6 @@ def has_account_limits(portfolio: Portfolio) -> bool:
             settings.max_concurrent_positions,
         )
     )
-
-
-def _require_known(figure: _Figure | None) -> _Figure:
-    """What a limit needs, once `_check_readable` has refused an entry for which it is not known."""
-    if figure is None:
-        raise AssertionError("a figure that is not known is refused before a limit looks at it")
-    return figure
 
 
 def _check_kill_switch(
@@ -183,7 +169,7 @@ def _check_weekly_loss(
 def _check_loss(limit_type: LimitType, when: str, pnl: Decimal | None, limit: Decimal | None) -> LimitBreach | None:
     if not limit:
         return None
-    loss = -_require_known(pnl)
+    loss = -require_known(pnl)
     if loss < limit:
         return None
     return LimitBreach(limit_type, f"The loss {when} is {loss:.2f} USD of at most {limit:.2f}", loss, limit)
@@ -195,7 +181,7 @@ def _check_weekly_trades(
     limit = portfolio.settings.max_trades_per_week if portfolio.settings else None
     if not limit:
         return None
-    current = _require_known(portfolio.trades_this_week)
+    current = require_known(portfolio.trades_this_week)
     if current < limit:
         return None
     return LimitBreach(LimitType.WEEKLY_TRADES, f"{current} trades this week of at most {limit}", current, limit)
@@ -207,7 +193,7 @@ def _check_failures(
     limit = portfolio.settings.max_consecutive_failures if portfolio.settings else None
     if not limit:
         return None
-    current = _require_known(portfolio.consecutive_failures)
+    current = require_known(portfolio.consecutive_failures)
     if current < limit:
         return None
     message = (
@@ -221,7 +207,7 @@ def _check_symbol_pause(
     signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     """By the database's clock, which told when the last entry was undone."""
-    undone = _require_known(portfolio.undone_in_symbol)
+    undone = require_known(portfolio.undone_in_symbol)
     until = pause_ends_at(undone, portfolio.last_undone_at)
     if until is None or portfolio.now >= until:
         return None
@@ -253,61 +239,6 @@ def _check_drawdown(
     current, limit = strategy.drawdown_percent, strategy.max_drawdown_percent
     block = find_drawdown_block(current, limit)
     return None if block is None else LimitBreach(LimitType.DRAWDOWN, block, current, limit)
-
-
-def _apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
-    """The size in USD that the entry rules leave of an AI signal. Orders of people are not bound by them."""
-    asked = signal.position_size_usd or Decimal(0)
-    strategy = portfolio.strategy
-    if strategy is None or not signal.is_ai_signal:
-        return asked
-    entry = Entry(signal.side, asked, signal.stop_loss_percent)
-    allowed = allowed_size(entry, _require_known(strategy.rules), strategy.max_position_usd, held)
-    if isinstance(allowed, BrokenRule):
-        message = f"The strategy's rules allow no such entry: {allowed.reason}"
-        return LimitBreach(LimitType.ENTRY_RULES, message, allowed.current, allowed.limit)
-    return allowed
-
-
-def _check_leverage(signal: TradeSignal, portfolio: Portfolio, allowance: AllowedEntry) -> LimitBreach | None:
-    """Both the leverage asked for and what all the strategy's positions would be of its equity."""
-    strategy = portfolio.strategy
-    if strategy is None:
-        return None
-    limit = strategy.leverage_max
-    if signal.leverage > limit:
-        return LimitBreach(LimitType.LEVERAGE, f"Leverage {signal.leverage} of at most {limit}", signal.leverage, limit)
-    others = [each for each in portfolio.open_positions if each.strategy_id == signal.strategy_id]
-    kept = sum((each.position_size_usd for each in others if not _is_reversal(signal, each)), Decimal(0))
-    exposure = kept + allowance.size_usd
-    if strategy.equity_usd > 0 and exposure <= limit * strategy.equity_usd:
-        return None
-    message = f"{exposure:.2f} USD of positions on {strategy.equity_usd:.2f} USD of equity exceed leverage {limit}"
-    current = round(exposure / strategy.equity_usd, 2) if strategy.equity_usd > 0 else None
-    return LimitBreach(LimitType.LEVERAGE, message, current, limit)
-
-
-def _apply_caps(allowed: Decimal, signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> AllowedEntry:
-    """`allowed` USD, cut to what the caps leave above what is held on the same side."""
-    asked = signal.position_size_usd or Decimal(0)
-    reduced_by = [ReducedBy.MAX_ENTRY_PERCENT] if allowed < asked else []
-    held_usd = held.position_size_usd if held is not None and not _is_reversal(signal, held) else Decimal(0)
-    for name, cap in _caps(portfolio):
-        if cap - held_usd < allowed:
-            allowed = cap - held_usd
-            reduced_by.append(name)
-    return AllowedEntry(max(Decimal(0), allowed), tuple(reduced_by))
-
-
-def _caps(portfolio: Portfolio) -> Iterator[tuple[ReducedBy, Decimal]]:
-    if portfolio.strategy is not None:
-        yield ReducedBy.MAX_POSITION_USD, portfolio.strategy.max_position_usd
-    if portfolio.settings is not None and portfolio.settings.max_position_size_usd:
-        yield ReducedBy.MAX_POSITION_SIZE_USD, portfolio.settings.max_position_size_usd
-
-
-def _is_reversal(signal: TradeSignal, position: Position) -> bool:
-    return position.symbol == signal.symbol and position.side is not signal.side
 
 
 _Check = Callable[[TradeSignal, Portfolio, Position | None, datetime], LimitBreach | None]

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+
+_Figure = TypeVar("_Figure")
 
 
 class LimitType(StrEnum):
@@ -44,6 +46,13 @@ class LimitBreach:
 def unreadable_limit(reason: str) -> LimitBreach:
     """A limit that is absent or makes no sense where one is needed: not knowing is no permission."""
     return LimitBreach(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)
+
+
+def require_known(figure: _Figure | None) -> _Figure:
+    """What a limit needs, once an entry for which it is not known has been refused."""
+    if figure is None:
+        raise AssertionError("a figure that is not known is refused before a limit looks at it")
+    return figure
 
 
 def no_cost_limit(_size_usd: Decimal) -> LimitBreach | None:
