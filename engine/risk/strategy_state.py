@@ -6,13 +6,14 @@ decision, in the same words; `tests/engine/risk/test_strategy_state.py` holds th
 """
 
 import math
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Final, TypeGuard
 
 from engine.domain.strategy import StrategyStatus
 
 ROW_GONE: Final = "The strategy's row is gone"
 _CENT: Final = Decimal("0.01")
+_WIDE: Final = Context(prec=400)  # room for every float
 
 
 def is_running(status: str | None) -> bool:
@@ -45,4 +46,4 @@ def _is_finite(value: float | None) -> TypeGuard[float]:
 
 def _format_percent(value: float) -> str:
     """With two decimals, rounded as SQL's `round` does it: never below a limit that is reached, which has two."""
-    return f"{Decimal(str(value)).quantize(_CENT, ROUND_HALF_UP):f}"
+    return f"{Decimal(str(value)).quantize(_CENT, ROUND_HALF_UP, _WIDE):f}"

@@ -41,6 +41,12 @@ def test_the_figures_of_the_sentence_show_that_the_limit_is_reached(drawdown: De
     assert abs(shown - max(drawdown, limit)) <= Decimal("0.005")
 
 
+def test_a_drawdown_of_any_size_has_its_sentence() -> None:
+    block = find_drawdown_block(1e300, 20.0)
+    assert block is not None
+    assert block.endswith(" % has reached its limit of 20.00 %: it may only close")
+
+
 @pytest.mark.parametrize("unknown", [None, math.nan, math.inf, -math.inf])
 def test_what_is_not_known_is_no_permission(unknown: float | None) -> None:
     sentence = "The strategy's drawdown, or its limit, is not known: it may only close"
