@@ -6,7 +6,7 @@ from actors.messages import AcquirePermit, GetSnapshot, Permit, ReleasePermit, S
 from actors.runtime.actor import Peers
 from engine.domain.errors import LlmUnavailable, ModelUnavailable, StrategyFault
 from engine.domain.market import MarketSnapshot
-from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.llm.llm_call import LlmCall, LlmOutcome
 from engine.llm.retry import PermitGrant
 from engine.platform.errors import CycleSkipped, SkipKind, SparkyError
 

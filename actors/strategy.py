@@ -19,12 +19,13 @@ from engine.deciding.cycle import CycleDependencies, CycleOutcome, outcome_of_fa
 from engine.deciding.schedule import Cadence, missed_ticks, next_tick, schedule_for
 from engine.domain.decision import Action, Decision
 from engine.domain.errors import StrategyFault, Superseded
-from engine.domain.strategy import Strategy, StrategyStatus
+from engine.domain.strategy import Strategy
 from engine.llm.groq_client import GroqClient
-from engine.llm.outcome import LlmCall
+from engine.llm.llm_call import LlmCall
 from engine.llm.retry import MAX_ATTEMPTS
 from engine.platform.errors import CycleSkipped, SkipKind, SparkyError, UpstreamUnavailable
 from engine.platform.settings.component_settings import StrategySettings
+from engine.risk.strategy_state import ROW_GONE, find_status_block
 from engine.store.store import open_store
 
 logger = structlog.get_logger()
@@ -122,8 +123,9 @@ class StrategyActor(Actor):
             self._finish_cycle(outcome_of_failure(failure, time.monotonic() - start), lateness_s=0.0, missed=0)
             return False
         self._is_row_changed = False
-        if context is None or context.strategy.status is not StrategyStatus.RUNNING:
-            self._end_strategy("the row is gone" if context is None else f"the row is {context.strategy.status}")
+        block = ROW_GONE if context is None else find_status_block(context.strategy.status)
+        if context is None or block is not None:
+            self._end_strategy(block)
             return False
         self._apply_row(context.strategy, now)
         return True

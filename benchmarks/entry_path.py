@@ -28,9 +28,9 @@ import psycopg
 import requests
 from pydantic import SecretStr
 
+from engine.admin.demo_data import generate_webhook_secret
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
-from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store, open_store

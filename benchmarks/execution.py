@@ -20,13 +20,13 @@ import zmq
 
 from actors.messages import SignalQueued
 from actors.runtime.messaging import MessageClient
+from engine.admin.demo_data import generate_webhook_secret
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.risk.entry_rules import UNRESTRICTED
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
-from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from tests.support.processes.sparky import Sparky

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from engine.deciding.schedule import Cadence, next_tick, schedule_for
 from engine.domain.completion import Usage
-from engine.llm.outcome import cost_usd
+from engine.llm.llm_call import cost_usd
 from engine.platform.settings.settings import Settings
 from engine.ratelimit.capacity import RequestTokens, Want, capacity
 from engine.ratelimit.scheduler import PermitLimits, PermitRequest, PermitScheduler

@@ -7,11 +7,11 @@ from uuid import UUID
 import typer
 
 from cli.output import say
+from engine.admin.demo_data import DEMO_USER
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import SparkyError
 from engine.platform.plain_text import is_plain
 from engine.store.admin_rows import StrategyRow
-from engine.store.demo_data import DEMO_USER
 from engine.store.store import Store
 
 _MIN_ID_LENGTH: Final = 6
@@ -74,11 +74,11 @@ def get_or_create_user(store: Store, email: str) -> UUID:
 
 def check_venue_exists(exchange: str) -> None:
     """Raises SparkyError, with a suggestion, for a venue that ccxt does not know."""
-    from engine.venues.ccxt_client.client import build_unknown_venue_error
-    from engine.venues.ccxt_client.venue_classes import find_client_class
+    from engine.venues.ccxt_client.client import find_unknown_venue
 
-    if find_client_class(exchange) is None:
-        raise SparkyError(str(build_unknown_venue_error(exchange)))
+    unknown = find_unknown_venue(exchange)
+    if unknown is not None:
+        raise SparkyError(unknown)
 
 
 def has_credentials(store: Store, user_id: UUID, exchange: str) -> bool:

@@ -15,10 +15,10 @@ from cli.arguments import AsJson, check_venue_exists, get_or_create_user
 from cli.context import load_settings, open_store_for
 from cli.output import Column
 from cli.streams import read_stdin
+from engine.admin.demo_data import DEMO_USER, generate_webhook_secret
 from engine.platform.errors import SparkyError
 from engine.platform.text_encoding import decode_text
 from engine.store.credentials import PLAIN_FIELDS, SECRET_FIELDS, WEBHOOK
-from engine.store.demo_data import DEMO_USER, generate_webhook_secret
 from engine.store.store import Store
 from engine.venues.verified_venues import find_live_trading_obstacle
 

@@ -1,8 +1,6 @@
 """`sparky strategy …`: create, list, show and start strategies."""
 
-import difflib
 import json
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +11,6 @@ from cli import output
 from cli.arguments import (
     AsJson,
     StrategyArgument,
-    check_venue_exists,
     credentials_command,
     find_strategy,
     get_or_create_user,
@@ -22,15 +19,18 @@ from cli.arguments import (
 from cli.context import load_settings, open_store_for
 from cli.output import Column
 from cli.streams import read_stdin
+from engine.admin import strategy_checks
+from engine.admin.demo_data import DEMO_USER
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decimals import format_plain
 from engine.domain.errors import StrategyFault
 from engine.domain.positions import MarginMode
 from engine.domain.strategy import Adding, EntryRules, RiskProfile, StrategyStatus
 from engine.platform.errors import ConfigurationError, SparkyError
 from engine.platform.text_encoding import decode_text, is_unicode
-from engine.store.admin_rows import NewStrategy, StrategyRow
+from engine.risk.strategy_state import is_running
+from engine.store.admin_rows import StrategyRow
 from engine.store.store import Store
-from engine.venues.verified_venues import find_live_trading_obstacle
 
 app = typer.Typer(no_args_is_help=True, help="Create, look at, start, pause and end strategies.")
 
@@ -107,7 +107,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         MarginMode | None, typer.Option(help="Set before live entries; else as the account has it, on paper isolated.")
     ] = None,
     paper: Annotated[bool | None, typer.Option("--paper/--live", help="Paper is the default.")] = None,
-    user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose strategy it is.")] = "demo@sparky.local",
+    user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose strategy it is.")] = DEMO_USER,
     from_json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Read the fields from a JSON object; - is stdin.")
     ] = None,
@@ -143,17 +143,16 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     fields |= {field: value for field, value in options.items() if value is not None}
     if start:
         fields["status"] = StrategyStatus.RUNNING
-    check_field_names(fields)
     fields.setdefault("exchange", load_settings().exchange)
+    strategy_checks.check_fields(fields)
     with open_store_for(load_settings()) as store:
         if "user_id" not in fields:
             fields["user_id"] = get_or_create_user(store, user)
         new = NewStrategy.from_input(fields)
         check_budget(new.model, new.daily_llm_budget_usd)
-        untested = None if new.is_paper_trading else find_live_trading_obstacle(new.exchange)
-        if untested is not None:
-            raise SparkyError(untested)
-        check_venue_exists(new.exchange)
+        exchange_fault = strategy_checks.find_exchange_fault(new.exchange, is_paper_trading=new.is_paper_trading)
+        if exchange_fault is not None:
+            raise SparkyError(exchange_fault)
         row = store.create_strategy(new)
         email = store.find_user_email(row.user_id)
         is_keyless = not (new.is_paper_trading or has_credentials(store, row.user_id, row.exchange))
@@ -205,11 +204,9 @@ def _split_list(text: str) -> list[str]:
 
 def check_budget(model: str | None, budget_usd: Decimal | None) -> None:
     """Raises ConfigurationError for a budget that cannot be kept, because a model that may be used has no price."""
-    unpriced = load_settings().model_without_price(model)
-    if budget_usd is not None and unpriced is not None:
-        raise ConfigurationError(
-            f"The budget cannot be kept, for SPARKY_LLM_PRICES has no price of {unpriced}: add it, or name no budget."
-        )
+    budget_fault = strategy_checks.find_budget_fault(budget_usd, load_settings().model_without_price(model))
+    if budget_fault is not None:
+        raise ConfigurationError(f"{budget_fault}.")
 
 
 def _set_status(which: str, status: StrategyStatus, *, as_json: bool) -> None:
@@ -247,21 +244,11 @@ def read_fields(source: str) -> dict[str, Any]:
     return data
 
 
-def check_field_names(fields: Mapping[str, Any]) -> None:
-    """Raises SparkyError, with a suggestion, for the first field that a strategy does not have."""
-    known = list(NewStrategy.model_fields)
-    for name in fields:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"it has: {', '.join(known)}."
-            raise SparkyError(f"A strategy has no field {name}; {hint}")
-
-
 def find_running(which: str) -> StrategyRow:
     """The strategy that `which` names. Raises SparkyError if its status is not running."""
     with open_store_for(load_settings()) as store:
         row = find_strategy(store, which)
-    if row.status != StrategyStatus.RUNNING:
+    if not is_running(row.status):
         raise SparkyError(f"{row.name} is {row.status} and has no process; `sparky strategy start` lets it run.")
     return row
 
@@ -269,4 +256,4 @@ def find_running(which: str) -> StrategyRow:
 def list_running() -> list[StrategyRow]:
     """Every strategy with status running."""
     with open_store_for(load_settings()) as store:
-        return [row for row in store.list_strategies() if row.status == StrategyStatus.RUNNING]
+        return [row for row in store.list_strategies() if is_running(row.status)]

@@ -10,9 +10,9 @@ from cli.arguments import credentials_command
 from cli.context import open_store_for
 from cli.doctor.check_result import CheckResult, fault, ok, skip
 from cli.run import process_plan
-from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import SparkyError
 from engine.platform.settings.settings import Settings
+from engine.risk.strategy_state import is_running
 from engine.store.credentials import WEBHOOK
 from engine.store.embedded import embedded_postgres
 from engine.store.store import Store
@@ -70,7 +70,7 @@ def _list_used_accounts(store: Store) -> list[UsedAccount]:
 def _live_symbols(store: Store, held: Mapping[AccountKey, set[str]]) -> dict[AccountKey, set[str]]:
     live = {key: set(symbols) for key, symbols in held.items()}
     for row in store.list_strategies():
-        if row.status == StrategyStatus.RUNNING and not row.is_paper_trading:
+        if is_running(row.status) and not row.is_paper_trading:
             live.setdefault((row.user_id, row.exchange), set()).update(row.target_assets)
     return live
 
@@ -87,7 +87,7 @@ def _held_symbols(store: Store) -> dict[AccountKey, set[str]]:
 def _required_margin_modes(store: Store) -> dict[AccountKey, dict[str, frozenset[str]]]:
     wanted: dict[AccountKey, dict[str, frozenset[str]]] = {}
     for row in store.list_strategies():
-        if row.status == StrategyStatus.RUNNING and not row.is_paper_trading and row.margin_mode is not None:
+        if is_running(row.status) and not row.is_paper_trading and row.margin_mode is not None:
             modes = wanted.setdefault((row.user_id, row.exchange), {})
             for symbol in row.target_assets:
                 modes[symbol] = modes.get(symbol, frozenset()) | {row.margin_mode}

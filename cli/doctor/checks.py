@@ -18,7 +18,7 @@ from cli.doctor import account_checks, security_checks
 from cli.doctor.check_result import CheckResult, fault, ok, skip
 from cli.doctor.database_checks import database
 from cli.run import process_plan
-from engine.llm.outcome import ADVICE, LlmOutcome
+from engine.llm.llm_call import ADVICE, LlmOutcome
 from engine.llm.provider_errors import classify
 from engine.platform.errors import SparkyError
 from engine.platform.redaction import Redactor

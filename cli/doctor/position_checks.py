@@ -19,6 +19,7 @@ from cli.warning_texts import MAX_NAMED, close_command, unattended_warnings
 from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
 from engine.platform.settings.settings import Settings
+from engine.risk.strategy_state import is_running
 from engine.store.store import Store
 
 WEBHOOK_TIMEOUT_S: Final = 3.0
@@ -84,7 +85,7 @@ def _has_no_running_engine(settings: Settings, store: Store) -> bool:
 
 
 def _positions_of_running(strategies: Rows) -> Rows:
-    return [each for row in strategies if row["status"] == "running" for each in row["positions"] or ()]
+    return [each for row in strategies if is_running(row["status"]) for each in row["positions"] or ()]
 
 
 def _describe_without_engine(settings: Settings, held: Rows) -> str:

@@ -6,9 +6,9 @@ from typing import Final
 import structlog
 
 from actors.runtime.actor import Actor, Peers
+from engine.admin.demo_data import DEMO_SYMBOLS, seed_demo
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.settings.component_settings import PrepareSettings
-from engine.store.demo_data import DEMO_SYMBOLS, seed_demo
 from engine.store.schema.migrate import migrate
 from engine.store.store import open_store
 from engine.store.transport.postgres import connect

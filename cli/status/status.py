@@ -19,6 +19,7 @@ from cli.streams import output_encoding
 from engine.platform.errors import SparkyError, UpstreamUnavailable
 from engine.platform.plain_text import one_line
 from engine.platform.settings.settings import Settings
+from engine.risk.strategy_state import is_running
 from engine.store.values import format_validation_errors
 
 REFRESH_S: Final = 1.0
@@ -160,7 +161,7 @@ def not_running_message(settings: Settings, view: dict[str, Any]) -> str:
         there = view["database_engine"]
         where = f"the engine of this database runs at {there['location']} (epoch {there['epoch']})"
         return f"Sparky is not running on {settings.sparky_home}; {where}.{known}"
-    held = sum(len(row["positions"] or ()) for row in view["strategies"] or () if row["status"] == "running")
+    held = sum(len(row["positions"] or ()) for row in view["strategies"] or () if is_running(row["status"]))
     unsteered = f" Nobody steers what running strategies hold meanwhile (open positions: {held})." if held else ""
     return (
         f"Sparky is not running on {settings.sparky_home}; {running_instance.start_hint(settings)}.{unsteered}{known}"

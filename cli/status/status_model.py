@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from engine.risk.strategy_state import is_running
+
 STRATEGY_PREFIX: Final = "strategy-"
 UNKNOWN: Final = "unknown"
 NOT_STARTED: Final = "not started"
@@ -181,7 +183,7 @@ def strategy_state(
     status = row.get("status")
     if status is None:
         return UNKNOWN
-    return without_process if status == "running" else str(status)
+    return without_process if is_running(status) else str(status)
 
 
 def _seconds_until(next_tick_at: float | None, now: float) -> float | None:
@@ -235,7 +237,7 @@ def find_unattended(strategies: Sequence[dict[str, Any]], now: float, *, is_engi
 
 
 def _find_trouble(row: dict[str, Any], now: float) -> str | None:
-    if row["status"] != "running":
+    if not is_running(row["status"]):
         return None
     if row["state"] == "parked":
         return "parked"

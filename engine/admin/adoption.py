@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from engine.domain.positions import Position, Side
-from engine.domain.proportional_split import split_proportionally, unit_of
+from engine.domain.pro_rata import find_unit, split_pro_rata
 from engine.platform.values import Frozen
 from engine.store.adoption import BookedOrder
 from engine.store.venue_record import sum_net_quantity
@@ -102,7 +102,7 @@ def plan_change(held: Sequence[Position], net: Decimal, lot: Decimal | None, hol
     shrinks = booked != 0 and (booked > 0) is (reduced is Side.LONG)
     shared = min(abs(change), abs(booked)) if shrinks else ZERO
     quantities = [each.quantity for each in of_side]
-    parts = split_proportionally(shared, quantities, unit_of([shared, *quantities], lot))
+    parts = split_pro_rata(shared, quantities, find_unit([shared, *quantities], lot))
     rest = abs(change) - shared
     for index, each in enumerate(of_side):
         if each.strategy_id == holder:

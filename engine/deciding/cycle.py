@@ -17,11 +17,13 @@ from engine.deciding.prompt import SymbolView, build_prompt, market_block
 from engine.domain.decision import Action, Decision
 from engine.domain.errors import CompletionCutOff, StrategyFault
 from engine.domain.market import MarketSnapshot
-from engine.domain.strategy import Strategy, StrategyContext, StrategyStatus
-from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.domain.strategy import Strategy, StrategyContext
+from engine.llm.llm_call import LlmCall, LlmOutcome
 from engine.llm.retry import MAX_ATTEMPTS, CompletionRetrier, LlmClient, PermitClient
 from engine.platform.errors import CycleSkipped, DatabaseUnavailable, SkipKind, SparkyError, UpstreamUnavailable
 from engine.platform.plain_text import sanitize_for_storage
+from engine.platform.settings.setting_types import describe_unkept_budget
+from engine.risk.strategy_state import ROW_GONE, find_drawdown_block, find_status_block
 from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
 from engine.store.transport.sqlstates import DatabaseRequestError, is_value_error
 
@@ -141,7 +143,7 @@ class _Cycle:
         self._check_budget(context)
         views = self._fetch_views(context.strategy)
         attempts = self.attempts = self._make_retrier(context, views, may_enter=may_enter)
-        call, self.decision = self._decide(attempts, may_enter=may_enter)
+        call, self.decision = self._decide(attempts)
         self.is_cut = call.outcome is LlmOutcome.CUT
         shown = attempts.prompt.candles
         missing = tuple(self.without_data)
@@ -155,22 +157,20 @@ class _Cycle:
             context = self.ports.records.get_strategy_context(self.strategy_id)
         if context is None:
             self.should_run = False
-            raise CycleSkipped(SkipKind.GONE, "the strategy's row is gone")
+            raise CycleSkipped(SkipKind.GONE, ROW_GONE)
         self.context = context
-        if context.strategy.status is not StrategyStatus.RUNNING:
+        block = find_status_block(context.strategy.status)
+        if block is not None:
             self.should_run = False
-            raise CycleSkipped(SkipKind.NOT_RUNNING, f"the strategy's row is {context.strategy.status}")
+            raise CycleSkipped(SkipKind.NOT_RUNNING, block)
         return context
 
     def _may_enter(self, context: StrategyContext) -> bool:
         """Beyond its drawdown a strategy is paused; with positions, after one last cycle in which it may only close."""
-        limit = context.strategy.max_drawdown_percent
-        if context.drawdown_percent < limit:
-            return True
-        self.must_pause = f"drawdown of {context.drawdown_percent:.2f} % reached the limit of {limit:g} %"
-        if not context.positions:
+        self.must_pause = find_drawdown_block(context.drawdown_percent, context.strategy.max_drawdown_percent)
+        if self.must_pause is not None and not context.positions:
             raise CycleSkipped(SkipKind.DRAWDOWN, self.must_pause)
-        return False
+        return self.must_pause is None
 
     def _check_budget(self, context: StrategyContext) -> None:
         budget, host_budget = context.strategy.daily_llm_budget_usd, self.ports.host_budget_usd
@@ -179,7 +179,7 @@ class _Cycle:
         model = self.ports.model.select_model(context.strategy.model)
         if not self.ports.model.has_price(model):
             name = "daily_llm_budget_usd" if budget is not None else "SPARKY_DAILY_LLM_BUDGET_USD"
-            raise StrategyFault(f"{name} cannot be kept: SPARKY_LLM_PRICES has no price for {model}")
+            raise StrategyFault(describe_unkept_budget(name, model))
         spent = find_spent_budget(context, host_budget, self.ports.unrecorded.usd)
         if spent is not None:
             raise spent
@@ -241,19 +241,17 @@ class _Cycle:
         """Whether there is room in both budgets after what this cycle, and earlier ones without a record, spent."""
         return find_spent_budget(context, self.ports.host_budget_usd, self.ports.unrecorded.usd + spent_usd) is None
 
-    def _decide(self, attempts: CompletionRetrier, *, may_enter: bool) -> tuple[LlmCall, Decision]:
+    def _decide(self, attempts: CompletionRetrier) -> tuple[LlmCall, Decision]:
         """The decision and the call that it came of; an answer that cannot be used gets one chance to be mended."""
         context = attempts.context
         call = attempts.complete(self._llm_deadline())
-        decision = self._parse_decision(call, context, may_enter=may_enter)
+        decision = self._parse_decision(call, context)
         if not decision.is_fault or not self._has_budget(context, attempts.cost_usd):
             return call, decision
         mended = attempts.repair(call, decision.reason or "", self._llm_deadline())
-        return (
-            (call, decision) if mended is None else (mended, self._parse_decision(mended, context, may_enter=may_enter))
-        )
+        return (call, decision) if mended is None else (mended, self._parse_decision(mended, context))
 
-    def _parse_decision(self, call: LlmCall, context: StrategyContext, *, may_enter: bool) -> Decision:
+    def _parse_decision(self, call: LlmCall, context: StrategyContext) -> Decision:
         if call.outcome is LlmOutcome.CUT:
             return decisions.blameless_hold(call.reason or "cut off")
         if call.outcome is not LlmOutcome.OK or call.completion is None:
@@ -261,8 +259,8 @@ class _Cycle:
         decision = decisions.parse(call.completion.text, decisions.decision_limits(context))
         if decision.action not in (Action.LONG, Action.SHORT):
             return decision
-        if not may_enter:
-            return decisions.as_hold(decision, "beyond its drawdown the strategy may only close")
+        if self.must_pause is not None:
+            return decisions.as_hold(decision, self.must_pause)
         if decision.symbol in self.without_data:
             return decisions.as_hold(decision, f"{decision.symbol} has no data: {self.without_data[decision.symbol]}")
         return decision

@@ -9,7 +9,7 @@ from engine.domain.completion import Usage
 from engine.domain.decision import Decision
 from engine.domain.signal import SIGNAL_ACTIONS
 from engine.domain.strategy import Strategy
-from engine.llm.outcome import LlmCall
+from engine.llm.llm_call import LlmCall
 from engine.llm.retry import CompletionRetrier
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.plain_text import sanitize_for_storage

@@ -2,11 +2,15 @@
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from pydantic import Field
 
 from engine.platform.values import Row, Utc
+
+MAX_LEVERAGE: Final = 125  # that any venue allows
+MAX_USD: Final = Decimal(1_000_000_000)  # that a person may name, as a size or as capital
 
 
 class Side(StrEnum):

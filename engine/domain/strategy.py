@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from engine.domain.positions import Position
+from engine.domain.positions import MAX_LEVERAGE, Position
 from engine.platform.settings.setting_values import model_name
 from engine.platform.values import Row, Utc
 
@@ -33,6 +33,17 @@ class Adding(StrEnum):
     ALWAYS = "always"
 
 
+# The bounds of a strategy's figures, for rows to be created (`engine.admin.strategy_checks`) and rows that are read.
+CadenceSeconds = Annotated[float, Field(ge=1, le=86_400)]
+Confidence = Annotated[float, Field(ge=0, le=1)]
+DrawdownLimitPercent = Annotated[float, Field(gt=0, le=100)]
+Leverage = Annotated[int, Field(ge=1, le=MAX_LEVERAGE)]
+EntryShare = Annotated[Decimal, Field(gt=0, le=100)]  # percent of `max_position_usd`
+StopDistancePercent = Annotated[Decimal, Field(ge=0, lt=50)]
+ContextInterval = Literal["15m", "1h"]
+ModelName = Annotated[str, AfterValidator(model_name)]
+
+
 class EntryRules(Row):
     """The rules for entries of a strategy; see `engine.risk.entry_rules`. Percents are 0 to 100.
 
@@ -43,13 +54,9 @@ class EntryRules(Row):
     """
 
     stop_loss_required: bool = True
-    max_entry_percent: Decimal = Field(default=Decimal(25), gt=0, le=100)
+    max_entry_percent: EntryShare = Decimal(25)
     adding: Adding = Adding.NEVER
-    min_stop_loss_percent: Decimal = Field(default=Decimal("0.2"), ge=0, lt=50)
-
-
-ContextInterval = Literal["15m", "1h"]
-ModelName = Annotated[str, AfterValidator(model_name)]
+    min_stop_loss_percent: StopDistancePercent = Decimal("0.2")
 
 
 class Strategy(Row):
@@ -63,10 +70,10 @@ class Strategy(Row):
     target_assets: tuple[str, ...] = Field(min_length=1)
     exchange: str
     is_paper_trading: bool
-    cadence_seconds: float = Field(ge=1, le=86_400)
-    min_confidence: float = Field(ge=0, le=1)
-    max_drawdown_percent: float = Field(gt=0, le=100)
-    leverage_max: int = Field(ge=1, le=125)
+    cadence_seconds: CadenceSeconds
+    min_confidence: Confidence
+    max_drawdown_percent: DrawdownLimitPercent
+    leverage_max: Leverage
     max_position_usd: Decimal = Field(gt=0)
     capital_usd: Decimal = Field(gt=0)
     daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0)

@@ -15,9 +15,9 @@ from engine.domain.completion import Completion, Usage
 from engine.domain.decision import SCHEMA
 from engine.domain.errors import LlmUnavailable, StrategyFault
 from engine.domain.prompt import Prompt
+from engine.llm.llm_call import LlmCall, LlmOutcome, cost_usd, worst_case_cost_usd
 from engine.llm.model_availability import PROBE_INTERVAL_S
 from engine.llm.models import MAX_ANSWER_TOKENS, family_of
-from engine.llm.outcome import LlmCall, LlmOutcome, cost_usd, worst_case_cost_usd
 from engine.llm.prompt_tokens import estimate_tokens
 from engine.llm.provider_errors import ErrorClass, classify, classify_error_in, page_title
 from engine.llm.rate_limit_headers import parse_rate_limit_headers

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from engine.domain.completion import LIMIT_WORDS, KnownLimit, LimitName
-from engine.llm.outcome import LlmOutcome
+from engine.llm.llm_call import LlmOutcome
 from engine.llm.responses import read_json
 from engine.platform.http.retry_after import retry_after_in_text
 from engine.platform.plain_text import one_line

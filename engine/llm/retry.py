@@ -13,7 +13,7 @@ from uuid import UUID
 from engine.domain.errors import CompletionCutOff, LlmUnavailable, ModelUnavailable, StrategyFault
 from engine.domain.prompt import Prompt, with_correction
 from engine.domain.strategy import StrategyContext
-from engine.llm.outcome import LlmCall, LlmOutcome, NextStep
+from engine.llm.llm_call import LlmCall, LlmOutcome, NextStep
 from engine.platform.backoff import jittered_backoff_s
 from engine.platform.errors import CycleSkipped, SparkyError, UpstreamUnavailable
 

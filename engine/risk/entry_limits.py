@@ -4,35 +4,31 @@ Entries only: an exit is always allowed and never checked here. A limit that can
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final
 
 from engine.domain.positions import Position
 from engine.domain.signal import TradeSignal
 from engine.domain.strategy import StrategyStatus
-from engine.risk.entry_rules import BrokenRule, Entry, apply_entry_rules
-from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, build_unreadable_breach, skip_cost_check
-from engine.risk.sizing import ReducedBy
+from engine.risk.entry_size import AllowedEntry, apply_caps, apply_entry_rules, check_leverage
+from engine.risk.limit_breach import (
+    CostCheck,
+    LimitBreach,
+    LimitType,
+    build_unreadable_breach,
+    require_known,
+    skip_cost_check,
+)
+from engine.risk.strategy_state import find_drawdown_block, find_status_block
 from engine.risk.symbol_pause import calculate_pause_end
 from engine.store.webhook_rows import Portfolio
 
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)  # the sender's clock may be ahead of this host's
+# How long failures in a row are counted after the last of them, by the SQL function `consecutive_failures`.
+FAILURES_COUNT_FOR: Final = timedelta(hours=1)
 _SCOPES: Final = {"global": "global", "user": "person's", "strategy": "strategy's"}
 SATURDAY: Final = 5  # as `datetime.weekday` counts
-_Figure = TypeVar("_Figure")
-
-
-@dataclass(frozen=True)
-class AllowedEntry:
-    """An entry may go ahead with up to `size_usd` of notional; 0 when the position has reached its maximum.
-
-    `reduced_by` names the limits that reduced the requested size, the strictest last.
-    """
-
-    size_usd: Decimal
-    reduced_by: tuple[ReducedBy, ...] = ()
 
 
 def check_entry(
@@ -48,16 +44,16 @@ def check_entry(
         breach = check(signal, portfolio, held, now)
         if breach is not None:
             return breach
-    allowed = _apply_entry_rules(signal, portfolio, held)
+    allowed = apply_entry_rules(signal, portfolio, held)
     # The documented order has the costs before the entry rules, so a broken rule is returned only after the costs.
     asked = signal.position_size_usd or Decimal(0)
-    allowance = _apply_caps(asked if isinstance(allowed, LimitBreach) else allowed, signal, portfolio, held)
+    allowance = apply_caps(asked if isinstance(allowed, LimitBreach) else allowed, signal, portfolio, held)
     cost_breach = costs(allowance.size_usd) if allowance.size_usd > 0 else None
     if cost_breach is not None:
         return cost_breach
     if isinstance(allowed, LimitBreach):
         return allowed
-    return _check_leverage(signal, portfolio, allowance) or allowance
+    return check_leverage(signal, portfolio, allowance) or allowance
 
 
 def has_account_limits(portfolio: Portfolio) -> bool:
@@ -72,13 +68,6 @@ def has_account_limits(portfolio: Portfolio) -> bool:
             settings.max_concurrent_positions,
         )
     )
-
-
-def _require_known(figure: _Figure | None) -> _Figure:
-    """`figure` without None. Raises AssertionError for None, which `_check_readable` has refused before."""
-    if figure is None:
-        raise AssertionError("an unknown figure is refused before a limit uses it")
-    return figure
 
 
 def _check_kill_switch(
@@ -96,10 +85,10 @@ def _check_status(
     _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     strategy = portfolio.strategy
-    if strategy is None or strategy.status is StrategyStatus.RUNNING:
+    block = None if strategy is None else find_status_block(strategy.status)
+    if strategy is None or block is None:
         return None
-    message = f"The strategy is {strategy.status.value}; it may only close"
-    return LimitBreach(LimitType.STRATEGY_STATUS, message, strategy.status.value, StrategyStatus.RUNNING.value)
+    return LimitBreach(LimitType.STRATEGY_STATUS, block, strategy.status.value, StrategyStatus.RUNNING.value)
 
 
 def _check_age(signal: TradeSignal, portfolio: Portfolio, _held: Position | None, now: datetime) -> LimitBreach | None:
@@ -184,7 +173,7 @@ def _check_weekly_loss(
 def _check_loss(limit_type: LimitType, when: str, pnl: Decimal | None, limit: Decimal | None) -> LimitBreach | None:
     if not limit:
         return None
-    loss = -_require_known(pnl)
+    loss = -require_known(pnl)
     if loss < limit:
         return None
     return LimitBreach(limit_type, f"The loss {when} is {loss:.2f} USD of at most {limit:.2f}", loss, limit)
@@ -196,7 +185,7 @@ def _check_weekly_trades(
     limit = portfolio.settings.max_trades_per_week if portfolio.settings else None
     if not limit:
         return None
-    current = _require_known(portfolio.trades_this_week)
+    current = require_known(portfolio.trades_this_week)
     if current < limit:
         return None
     return LimitBreach(LimitType.WEEKLY_TRADES, f"{current} trades this week of at most {limit}", current, limit)
@@ -208,12 +197,12 @@ def _check_failures(
     limit = portfolio.settings.max_consecutive_failures if portfolio.settings else None
     if not limit:
         return None
-    current = _require_known(portfolio.consecutive_failures)
+    current = require_known(portfolio.consecutive_failures)
     if current < limit:
         return None
     message = (
         f"{current} orders in a row failed at the venue or could not be protected there; "
-        "entries are open again an hour after the last"
+        f"entries are open again {FAILURES_COUNT_FOR / timedelta(minutes=1):g} minutes after the last"
     )
     return LimitBreach(LimitType.CONSECUTIVE_FAILURES, message, current, limit)
 
@@ -222,7 +211,7 @@ def _check_symbol_pause(
     signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     """Compares with the database's clock, by which the time of the last undone entry was recorded."""
-    undone = _require_known(portfolio.undone_in_symbol)
+    undone = require_known(portfolio.undone_in_symbol)
     until = calculate_pause_end(undone, portfolio.last_undone_at)
     if until is None or portfolio.now >= until:
         return None
@@ -250,68 +239,11 @@ def _check_drawdown(
     _signal: TradeSignal, portfolio: Portfolio, _held: Position | None, _now: datetime
 ) -> LimitBreach | None:
     strategy = portfolio.strategy
-    if strategy is None or strategy.drawdown_percent < strategy.max_drawdown_percent:
-        return None
-    current, limit = strategy.drawdown_percent, strategy.max_drawdown_percent
-    message = f"The strategy is {current:.2f} % below its peak, its limit is {limit:.2f} %; it may only close"
-    return LimitBreach(LimitType.DRAWDOWN, message, current, limit)
-
-
-def _apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
-    """The size in USD that the entry rules allow, or their breach. They apply to AI signals only, not to people's."""
-    asked = signal.position_size_usd or Decimal(0)
-    strategy = portfolio.strategy
-    if strategy is None or not signal.is_ai_signal:
-        return asked
-    entry = Entry(signal.side, asked, signal.stop_loss_percent)
-    allowed = apply_entry_rules(entry, _require_known(strategy.rules), strategy.max_position_usd, held)
-    if isinstance(allowed, BrokenRule):
-        message = f"The strategy's rules allow no such entry: {allowed.reason}"
-        return LimitBreach(LimitType.ENTRY_RULES, message, allowed.current, allowed.limit)
-    return allowed
-
-
-def _check_leverage(signal: TradeSignal, portfolio: Portfolio, allowance: AllowedEntry) -> LimitBreach | None:
-    """Limits the requested leverage, and the notional of all the strategy's positions as a multiple of its equity."""
-    strategy = portfolio.strategy
     if strategy is None:
         return None
-    limit = strategy.leverage_max
-    if signal.leverage > limit:
-        return LimitBreach(LimitType.LEVERAGE, f"Leverage {signal.leverage} of at most {limit}", signal.leverage, limit)
-    own = [position for position in portfolio.open_positions if position.strategy_id == signal.strategy_id]
-    # A position that this entry reverses is closed first, so it does not count.
-    kept = sum((position.position_size_usd for position in own if not _is_reversal(signal, position)), Decimal(0))
-    exposure = kept + allowance.size_usd
-    if strategy.equity_usd > 0 and exposure <= limit * strategy.equity_usd:
-        return None
-    message = f"{exposure:.2f} USD of positions on {strategy.equity_usd:.2f} USD of equity exceed leverage {limit}"
-    current = round(exposure / strategy.equity_usd, 2) if strategy.equity_usd > 0 else None
-    return LimitBreach(LimitType.LEVERAGE, message, current, limit)
-
-
-def _apply_caps(allowed: Decimal, signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> AllowedEntry:
-    """`allowed` USD, reduced to what the caps on the position leave beside what is held on the same side."""
-    asked = signal.position_size_usd or Decimal(0)
-    reduced_by = [ReducedBy.MAX_ENTRY_PERCENT] if allowed < asked else []
-    held_usd = held.position_size_usd if held is not None and not _is_reversal(signal, held) else Decimal(0)
-    for name, cap in _iter_caps(portfolio):
-        if cap - held_usd < allowed:
-            allowed = cap - held_usd
-            reduced_by.append(name)
-    return AllowedEntry(max(Decimal(0), allowed), tuple(reduced_by))
-
-
-def _iter_caps(portfolio: Portfolio) -> Iterator[tuple[ReducedBy, Decimal]]:
-    """The maximum notional (USD) of one position, by strategy and by person."""
-    if portfolio.strategy is not None:
-        yield ReducedBy.MAX_POSITION_USD, portfolio.strategy.max_position_usd
-    if portfolio.settings is not None and portfolio.settings.max_position_size_usd:
-        yield ReducedBy.MAX_POSITION_SIZE_USD, portfolio.settings.max_position_size_usd
-
-
-def _is_reversal(signal: TradeSignal, position: Position) -> bool:
-    return position.symbol == signal.symbol and position.side is not signal.side
+    current, limit = strategy.drawdown_percent, strategy.max_drawdown_percent
+    block = find_drawdown_block(current, limit)
+    return None if block is None else LimitBreach(LimitType.DRAWDOWN, block, current, limit)
 
 
 _Check = Callable[[TradeSignal, Portfolio, Position | None, datetime], LimitBreach | None]

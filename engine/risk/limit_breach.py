@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+
+_Figure = TypeVar("_Figure")
 
 
 class LimitType(StrEnum):
@@ -44,6 +46,13 @@ class LimitBreach:
 def build_unreadable_breach(reason: str) -> LimitBreach:
     """The breach for a missing or invalid limit or figure, without which no entry is allowed."""
     return LimitBreach(LimitType.UNREADABLE, f"A limit cannot be read, so no entry is made: {reason}", None, None)
+
+
+def require_known(figure: _Figure | None) -> _Figure:
+    """`figure` without None. Raises AssertionError for None, which `check_entry` refuses before a limit uses it."""
+    if figure is None:
+        raise AssertionError("a figure that is not known is refused before a limit looks at it")
+    return figure
 
 
 def skip_cost_check(_size_usd: Decimal) -> LimitBreach | None:

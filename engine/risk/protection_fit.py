@@ -7,7 +7,7 @@ from engine.domain.errors import OrderRejected
 from engine.domain.positions import Position, Side
 from engine.domain.signal import TradeSignal
 from engine.risk import sizing
-from engine.risk.order_sizes import max_order_quantity, min_order_quantity
+from engine.risk.exit_quantities import max_order_quantity, min_order_quantity
 from engine.venues.instrument import Instrument
 from engine.venues.quotes import Quote
 

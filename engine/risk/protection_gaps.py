@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from engine.domain.decimals import format_plain, product
 from engine.domain.positions import Position, get_sign
-from engine.risk.order_sizes import find_netted_dust, max_order_quantity, min_order_quantity
+from engine.risk.exit_quantities import find_netted_dust, max_order_quantity, min_order_quantity
 from engine.venues.instrument import Instrument
 from engine.venues.venue import LiveVenue
 

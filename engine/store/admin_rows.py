@@ -1,98 +1,16 @@
-"""Values of the administrative methods: strategies to create, and rows to display, also invalid ones."""
+"""Rows of the administrative methods, for display: invalid ones too."""
 
-import re
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 
-from engine.domain import symbol_names
 from engine.domain.decimals import format_plain
-from engine.domain.positions import MarginMode, Position, Side
+from engine.domain.positions import Position, Side
 from engine.domain.signal import SignalAction
-from engine.domain.strategy import Adding, ContextInterval, ModelName, RiskProfile, StrategyStatus
-from engine.platform.errors import InvalidCommand
-from engine.platform.plain_text import is_plain
-from engine.platform.values import Frozen, Row, Utc
-from engine.store.values import AnyDocument, Moment, ShownRow, format_validation_errors
-
-
-def _check_plain(text: str) -> str:
-    if not is_plain(text):
-        raise ValueError("must be one line of visible characters")
-    return text
-
-
-def _check_symbol(text: str) -> str:
-    if not symbol_names.is_name(text):
-        raise ValueError("must be written like BTCUSDT: 2 to 30 capital letters and digits")
-    return text
-
-
-def _check_venue_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]{1,30}", text):
-        raise ValueError("must be written like aster: 1 to 30 small letters and digits")
-    return text
-
-
-def _check_symbol_count(symbols: tuple[str, ...]) -> tuple[str, ...]:
-    """Checked after each symbol, because pydantic's own length check does not count invalid ones."""
-    if not 1 <= len(symbols) <= 100:
-        raise ValueError("must name 1 to 100 symbols, such as BTCUSDT")
-    return symbols
-
-
-PlainLine = Annotated[str, AfterValidator(_check_plain)]
-Symbol = Annotated[str, AfterValidator(_check_symbol)]
-
-
-class NewStrategy(Frozen):
-    """A strategy to be created; the defaults are those of the table.
-
-    Of the entry rules (`engine.domain.strategy.EntryRules`), None means: as the risk profile says. Of the limits of
-    spread and slippage None means the default, and of the margin mode what `engine.domain.positions.MarginMode` says.
-    """
-
-    user_id: UUID
-    name: PlainLine = Field(min_length=1, max_length=100)
-    status: StrategyStatus = StrategyStatus.PAUSED
-    risk_profile: RiskProfile = RiskProfile.BALANCED
-    target_assets: Annotated[tuple[Symbol, ...], AfterValidator(_check_symbol_count)] = (
-        "BTCUSDT",
-        "ETHUSDT",
-        "SOLUSDT",
-    )
-    exchange: Annotated[str, AfterValidator(_check_venue_name)] = "aster"
-    is_paper_trading: bool = True
-    cadence_seconds: float = Field(default=45, ge=1, le=86_400)
-    min_confidence: float = Field(default=0.6, ge=0, le=1)
-    max_drawdown_percent: float = Field(default=20, gt=0, le=100)
-    leverage_max: int = Field(default=10, ge=1, le=125)
-    max_position_usd: Decimal = Field(default=Decimal(1000), gt=0, le=1_000_000_000)
-    capital_usd: Decimal = Field(default=Decimal(10_000), gt=0, le=1_000_000_000)
-    daily_llm_budget_usd: Decimal | None = Field(default=None, ge=0, le=100_000)
-    model: Annotated[ModelName, Field(max_length=200)] | None = None
-    custom_prompt: str | None = Field(default=None, max_length=4_000)
-    context_intervals: tuple[ContextInterval, ...] = Field(default=(), max_length=2)
-    stop_loss_required: bool | None = None
-    max_entry_percent: Decimal | None = Field(default=None, gt=0, le=100, decimal_places=2)
-    adding: Adding | None = None
-    min_stop_loss_percent: Decimal | None = Field(default=None, ge=0, lt=50, decimal_places=4)
-    max_spread_percent: Decimal | None = Field(default=None, gt=0, lt=100, decimal_places=4)
-    max_slippage_percent: Decimal | None = Field(default=None, gt=0, lt=100, decimal_places=4)
-    margin_mode: MarginMode | None = None
-
-    @classmethod
-    def from_input(cls, values: Mapping[str, object]) -> Self:
-        """From user input. Raises InvalidCommand with one sentence that names each unknown or invalid field."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise InvalidCommand(
-                f"The strategy cannot be created: {format_validation_errors(error, 'no such field')}."
-            ) from None
+from engine.platform.values import Row, Utc
+from engine.store.values import AnyDocument, Moment, ShownRow
 
 
 def _strip_trailing_zeros(value: Decimal) -> Decimal:

@@ -3,12 +3,12 @@
 from uuid import UUID
 
 from engine.domain.strategy import StrategyStatus
+from engine.platform.values import Frozen
 from engine.store.admin_rows import (
     DatabaseHealth,
     DecisionRow,
     DecisionTrace,
     HeldPosition,
-    NewStrategy,
     SignalHistory,
     SignalRow,
     StrategyRow,
@@ -30,8 +30,11 @@ class AdminStore:
         row = self.rpc.call("get_strategy", ref=str(ref))
         return None if row is None else StrategyRow.model_validate(row)
 
-    def create_strategy(self, new: NewStrategy) -> StrategyRow:
-        """Raises ConfigurationError if the user has a strategy of this name, or there is no such user."""
+    def create_strategy(self, new: Frozen) -> StrategyRow:
+        """Writes the row whose columns `new` has (`engine.admin.strategy_checks.NewStrategy`).
+
+        Raises ConfigurationError if the user has a strategy of this name, or there is no such user.
+        """
         return StrategyRow.model_validate(self.rpc.call("create_strategy", strategy=new.model_dump(mode="json")))
 
     def set_strategy_status(self, strategy_id: UUID, status: StrategyStatus) -> StrategyRow:

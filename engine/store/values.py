@@ -38,10 +38,10 @@ class ShownRow(Row):
     model_config = ConfigDict(allow_inf_nan=True)
 
 
-def format_validation_errors(error: ValidationError, unknown: str = "is unknown") -> str:
+def format_validation_errors(error: ValidationError) -> str:
     """Every fault with its field's name, in one line, without the values."""
     messages = []
     for entry in error.errors(include_url=False, include_input=False):
         where = ".".join(str(part) for part in entry["loc"])
-        messages.append(f"{where}: {unknown if entry['type'] == 'extra_forbidden' else fault_message(entry)}")
+        messages.append(f"{where}: {'is unknown' if entry['type'] == 'extra_forbidden' else fault_message(entry)}")
     return "; ".join(messages)

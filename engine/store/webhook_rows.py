@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from engine.store.values import BookedDecimal, Document, Moment, ShownRow, forma
 _MAX_RESTRICTIVE: Final[Mapping[tuple[str, object], object]] = {
     ("settings", "kill_switch"): False,
     ("settings", "allow_weekends"): False,
-    ("strategy", "status"): "running",
+    ("strategy", "status"): StrategyStatus.RUNNING,
     ("strategy", "leverage_max"): 1,
     ("strategy", "max_position_usd"): "0.00000001",
     ("strategy", "max_drawdown_percent"): 0.0001,
@@ -50,6 +51,26 @@ def _replace_invalid(name: str, value: Any, faulty: list[tuple[int | str, ...]])
     return value if name in {"settings", "strategy", "open_positions"} else None
 
 
+class RequestState(StrEnum):
+    """`status` of a row of `webhook_requests`, in the order in which a request goes through them.
+
+    `received`: nothing has left for a venue. `submitted`: an order may have. `filled`: a fill is booked, and more may
+    follow. The others are ends. SQL functions have the same words: `begin_request`, `submit_request`, `book_fill`,
+    `finish_request`, `is_unsettled`.
+    """
+
+    RECEIVED = "received"
+    SUBMITTED = "submitted"
+    FILLED = "filled"
+    BOOKED = "booked"
+    REFUSED = "refused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+RequestEndState = Literal["refused", "failed", "skipped"]  # ends that book nothing more
+
+
 class UnfinishedRequest(Row):
     """A request that was begun and has not ended."""
 
@@ -59,7 +80,7 @@ class UnfinishedRequest(Row):
     exchange: str
     symbol: str
     action: str
-    status: str
+    status: RequestState
     fingerprint: str | None = None
     payload: Document
     attempts: int
@@ -69,11 +90,11 @@ class UnfinishedRequest(Row):
     @property
     def may_have_traded(self) -> bool:
         """Whether an order of it may have reached a venue, or a fill the books."""
-        return self.status != "received"
+        return self.status is not RequestState.RECEIVED
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether it may have effects at its venue that are not booked."""
+        """Whether it may have effects at its venue that are not booked; of a row, the SQL function `is_unsettled`."""
         return self.may_have_traded and not self.rest_waits
 
 
@@ -125,7 +146,7 @@ class Portfolio(Row):
     """The input of the risk checks: one user on one exchange, paper or live. Losses are negative P&L.
 
     `killed_by` is the widest kill switch that is on: global, user or strategy. `trades_this_week` counts entries since
-    Monday 00:00 UTC; `consecutive_failures` is 0 after an hour without one. These, and the P&L, are None where no limit
+    Monday 00:00 UTC; `consecutive_failures` is 0 an hour after the last. These, and the P&L, are None where no limit
     uses them. `open_position_count` is of the whole book, `open_positions` are those of the order's strategy (or,
     without one, the person's own). `now` is the database's clock; `strategy` is None if none was named or it is not
     this user's.

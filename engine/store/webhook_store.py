@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -19,8 +19,11 @@ from engine.store.webhook_rows import (
     KillSwitch,
     PlacedProtection,
     Portfolio,
+    RequestEndState,
     UnfinishedRequest,
 )
+
+_LEASE: Final = "webhook"  # in `leases`; the SQL functions `has_lease` and `submit_request` look at the same row
 
 
 class WebhookStore:
@@ -46,7 +49,7 @@ class WebhookStore:
         `payload` must hold no secret. A request that ended `failed` with a status of 500 or more and booked nothing is
         new again: it had no effect.
 
-        Only the `server` that holds the lease ``webhook`` may execute (None: any). `is_paper` applies to requests
+        Only the `server` that holds the lease may execute (None: any). `is_paper` applies to requests
         without a strategy. The unsettled requests `ignored_unsettled` do not hold this one back.
         """
         began = self.rpc.call(
@@ -131,22 +134,23 @@ class WebhookStore:
         )
         return tuple(Position.model_validate(row) for row in rows)
 
-    def hold_lease(self, name: str, owner: str, ttl_s: float) -> bool:
-        """Takes or keeps the lease for `ttl_s` more seconds; False while another owner has it.
+    def hold_webhook_lease(self, owner: str, ttl_s: float) -> bool:
+        """Takes or keeps the lease of the one webhook server that executes, for `ttl_s` more seconds.
 
-        A store with an `engine` gets False while another engine runs.
+        False while another owner has it, and of a store with an `engine` while another engine runs.
         """
-        lease: dict[str, object] = {"name": name, "owner": owner, "ttl_s": ttl_s}
+        lease: dict[str, object] = {"name": _LEASE, "owner": owner, "ttl_s": ttl_s}
         if self.engine is None:
             return bool(self.rpc.call("hold_lease", **lease))
         return bool(self.rpc.call("hold_lease_of_engine", **lease, engine=self.engine))
 
-    def has_lease(self, owner: str) -> bool:
-        """Whether `owner` holds the lease ``webhook`` now."""
+    def has_webhook_lease(self, owner: str) -> bool:
+        """Whether `owner` holds the lease now."""
         return bool(self.rpc.call("has_lease", owner=owner))
 
-    def release_lease(self, name: str, owner: str) -> None:
-        self.rpc.call("release_lease", name=name, owner=owner)
+    def release_webhook_lease(self, owner: str) -> None:
+        """Ends the lease, if `owner` holds it."""
+        self.rpc.call("release_lease", name=_LEASE, owner=owner)
 
     def set_kill_switch(
         self, user_id: UUID | None, strategy_id: UUID | None, *, is_on: bool, reason: str | None = None
@@ -200,7 +204,7 @@ class WebhookStore:
         self,
         request_id: str,
         user_id: UUID,
-        state: Literal["refused", "failed", "skipped"],
+        state: RequestEndState,
         status: int,
         answer: dict[str, Any],
         error: str | None = None,

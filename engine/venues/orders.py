@@ -1,6 +1,7 @@
 """Orders to a venue, their results, and the client order ids that identify them."""
 
 import hashlib
+import re
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final, Self
@@ -8,12 +9,25 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from engine.domain.positions import MarginMode, Side
+from engine.domain.positions import MAX_LEVERAGE, MarginMode, Side
 from engine.platform.values import Frozen
 
-# Letters for `build_client_order_id`; callers use "o" (open) and "c" (close) as well.
-STOP_LOSS_LETTER: Final = "l"
-TAKE_PROFIT_LETTER: Final = "t"
+
+class OrderLetter(StrEnum):
+    """What an order of ours is for: the second character of its client order id."""
+
+    OPEN = "o"
+    CLOSE = "c"
+    REST = "r"
+    UNDO = "u"
+    STOP_LOSS = "l"
+    TAKE_PROFIT = "t"
+
+
+PROTECTIVE_LETTERS: Final = (OrderLetter.STOP_LOSS, OrderLetter.TAKE_PROFIT)
+PART_MARKS: Final = "123456789abcdefghijklmnopqrstuvwxyz"  # of the second order of a leg and those after it
+_OWN_ID: Final = re.compile(f"s[{''.join(OrderLetter)}][{PART_MARKS}]?-[0-9a-f]{{32}}")
+_PROTECTIVE_PREFIXES: Final = tuple(f"s{letter}-" for letter in PROTECTIVE_LETTERS)
 
 
 class OrderRequest(Frozen):
@@ -30,7 +44,7 @@ class OrderRequest(Frozen):
     is_buy: bool
     quantity: Decimal = Field(gt=0)
     reduce_only: bool = False
-    leverage: int | None = Field(default=1, ge=1, le=125)
+    leverage: int | None = Field(default=1, ge=1, le=MAX_LEVERAGE)
     margin_mode: MarginMode | None = None
     send_by: float | None = None
 
@@ -88,15 +102,21 @@ class Protection(Frozen):
 
     @property
     def stop_loss_id(self) -> str:
-        return build_client_order_id(self.signal_id, STOP_LOSS_LETTER)
+        return build_client_order_id(self.signal_id, OrderLetter.STOP_LOSS)
 
     @property
     def take_profit_id(self) -> str:
-        return build_client_order_id(self.signal_id, TAKE_PROFIT_LETTER)
+        return build_client_order_id(self.signal_id, OrderLetter.TAKE_PROFIT)
 
 
-def build_client_order_id(signal_id: UUID | str, letter: str = "o") -> str:
-    """The client order id of a signal's leg (one letter): always the same 35 characters.
+def build_part_leg(leg: str, number: int) -> str:
+    """The letter of the leg for the first of its orders, number 0, with a mark for each of the others."""
+    return leg if number == 0 else f"{leg}{PART_MARKS[number - 1]}"
+
+
+def build_client_order_id(signal_id: UUID | str, leg: str = OrderLetter.OPEN) -> str:
+    """The client order id of a signal's leg (an `OrderLetter`, or what `build_part_leg` makes of one): always the same
+    35 characters, or 36 with the mark of a part.
 
     A signal id that is no UUID is hashed, because venues allow 36 characters of a small alphabet.
     """
@@ -104,4 +124,14 @@ def build_client_order_id(signal_id: UUID | str, letter: str = "o") -> str:
         name = UUID(str(signal_id)).hex
     except ValueError:
         name = hashlib.sha256(str(signal_id).encode()).hexdigest()[:32]
-    return f"s{letter}-{name}"
+    return f"s{leg}-{name}"
+
+
+def is_own_order_id(client_order_id: str) -> bool:
+    """Whether `build_client_order_id` makes such ids."""
+    return _OWN_ID.fullmatch(client_order_id) is not None
+
+
+def is_protective_order_id(client_order_id: str) -> bool:
+    """Whether the order is a stop-loss or take-profit of ours by its name."""
+    return client_order_id.startswith(_PROTECTIVE_PREFIXES)

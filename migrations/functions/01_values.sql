@@ -17,7 +17,7 @@ language sql immutable strict set search_path = '' as $$
   select case when p_value > '-Infinity' and p_value < 'Infinity' then p_value end
 $$;
 
--- Division to 28 significant digits, half-even, as `engine.booked.quotient` does it; PostgreSQL's own ends after 16.
+-- Division to 28 significant digits, half-even, as `engine.domain.decimals.quotient` does it; PostgreSQL's own ends after 16.
 create or replace function public.quotient(p_dividend numeric, p_divisor numeric) returns numeric
 language plpgsql immutable strict set search_path = '' as $$
 declare

@@ -173,19 +173,25 @@ begin
 end
 $$;
 
--- Why an entry must not be sent, or null.
+-- Why an entry must not be sent, or null: judged as `engine.risk.strategy_state` does, in the same words, because the row may have
+-- changed since the cycle read it. What is not known (null, NaN, infinity) is no permission; NaN would be above every drawdown.
 create or replace function public.entry_block_reason(p_strategy public.ai_strategies) returns text
 language plpgsql stable set search_path = '' as $$
 declare
   v_drawdown numeric;
+  v_limit numeric := public.finite_or_null(p_strategy.max_drawdown_percent);
 begin
   if p_strategy.status <> 'running' then
-    return 'the strategy is ' || p_strategy.status;
+    return format('The strategy is %s: it may only close', p_strategy.status);
   end if;
-  select f.drawdown_percent into v_drawdown
+  select public.finite_or_null(f.drawdown_percent) into v_drawdown
     from public.strategy_equity(p_strategy.id, p_strategy.is_paper_trading, p_strategy.capital_usd) f;
-  if coalesce(v_drawdown >= p_strategy.max_drawdown_percent, true) then -- what is not known is beyond it
-    return format('a drawdown of %s %% is beyond the limit of %s %%', round(v_drawdown, 2), p_strategy.max_drawdown_percent);
+  if v_drawdown is null or v_limit is null then
+    return 'The strategy''s drawdown, or its limit, is not known: it may only close';
+  elsif v_drawdown >= v_limit then
+    return format(
+      'The strategy''s drawdown of %s %% has reached its limit of %s %%: it may only close', round(v_drawdown, 2), round(v_limit, 2)
+    );
   end if;
   return null;
 end

@@ -135,7 +135,8 @@ language sql stable security definer set search_path = '' as $$
     and (p_symbol is null or p.symbol = p_symbol) and (p_is_paper is null or p.is_paper = p_is_paper)
 $$;
 
--- Failures in a row in one book, as one number; an hour without one forgets them:
+-- Failures in a row in one book, as one number; an hour without one forgets them (`FAILURES_COUNT_FOR` in
+-- `engine.risk.entry_limits`, which says so):
 -- * orders that failed, every attempt, since the last one that worked, entry or exit;
 -- * live entries that could not be protected, since the last live entry that stands: an exit says nothing of protection.
 -- Not the server's own exits (named exit/...): it repeats them until they are made, and one that cannot be made would refuse

@@ -7,8 +7,8 @@ from uuid import UUID
 from actors import market_data, rate_limiter
 from actors.messages import CycleFinished
 from actors.strategy import StrategyActor, make
+from engine.admin.strategy_checks import NewStrategy
 from engine.platform.settings.settings import Settings
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.support.clients.local_peers import LocalPeers
 

@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 from actors.dispatcher import Dispatcher
 from actors.messages import OutboxState, SignalAttempted, SignalQueued
 from actors.runtime.messages import Tick
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.errors import Superseded
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.platform.encryption import SecretCipher
 from engine.platform.errors import DatabaseUnavailable
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc

@@ -20,11 +20,11 @@ from actors.engine_lease import (
 )
 from actors.messages import EngineState, PriorLlmUsage
 from actors.runtime.messages import Ask, LeaseDeadline, Message
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.strategy import StrategyStatus
 from engine.platform.encryption import SecretCipher
 from engine.platform.errors import AnotherEngineRuns, ConfigurationError, DatabaseUnavailable
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
 from tests.support.clients.sql import as_owner

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from actors.messages import StrategyChanged
 from actors.runtime.messages import DesiredStrategies, StrategyParked, Tick
 from actors.strategy_watcher import StrategyWatcher
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.clients.events import Ear

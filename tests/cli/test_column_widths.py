@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.positions import Side
 from engine.domain.strategy import StrategyStatus
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 from tests.cli.commands.test_history import traded

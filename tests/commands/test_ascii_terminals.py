@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.support.factories.monitored import Running, child, report
 from tests.support.processes.commands import SPARKY, environment, run

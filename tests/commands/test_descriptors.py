@@ -111,7 +111,7 @@ def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_the_whole_answer(
 
 
 def _large(user: Any, number: int) -> Any:
-    from engine.store.admin_rows import NewStrategy
+    from engine.admin.strategy_checks import NewStrategy
 
     return NewStrategy(user_id=user, name=f"s{number}", custom_prompt="x" * 1_000)
 

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 
 from actors import messages
 from cli.app import app
-from engine.store.admin_rows import NewStrategy
+from engine.admin.strategy_checks import NewStrategy
 from engine.store.store import Store
 from tests.cli.conftest import Sparky, home, own_logging, shown, sparky
 from tests.support.clients.sql import Sql

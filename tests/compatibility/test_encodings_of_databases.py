@@ -6,8 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.platform.errors import ConfigurationError
-from engine.store.admin_rows import NewStrategy
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store

@@ -8,11 +8,11 @@ from typing import Any, Final
 import psycopg
 import pytest
 
+from engine.admin.demo_data import seed_demo
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.errors import StrategyFault
 from engine.domain.strategy import StrategyStatus
 from engine.platform.settings.settings import Settings
-from engine.store.admin_rows import NewStrategy
-from engine.store.demo_data import seed_demo
 from engine.store.store import Store
 from tests.cli.conftest import Sparky, home, own_logging, sparky
 from tests.support.clients.sql import Sql

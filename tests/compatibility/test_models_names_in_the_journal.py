@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from actors.messages import LlmDemandReport
 from actors.runtime.messages import Tick
 from actors.strategy_watcher import StrategyWatcher
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import Strategy, StrategyStatus
 from engine.platform.processes import boot_id
 from engine.ratelimit.grant_log import GrantLog
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.engine.deciding.examples import a_context
 from tests.support.clients.events import Ear

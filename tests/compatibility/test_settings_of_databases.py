@@ -8,11 +8,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store

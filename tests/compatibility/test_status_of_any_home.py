@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.messages import EngineState
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.cli.conftest import Sparky, home, own_logging, sparky
 from tests.cli.status.test_status import Watched, child

@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import BaseModel
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Position
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyContext, StrategyStatus
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc

@@ -16,8 +16,9 @@ from actors.runtime.messages import Tick
 from actors.strategy_watcher import StrategyWatcher
 from cli.status.status_model import find_unattended
 from cli.warning_texts import describe_unattended
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
-from engine.store.admin_rows import NewStrategy, StrategyRow
+from engine.store.admin_rows import StrategyRow
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.cli.conftest import Sparky, home, own_logging, sparky

@@ -21,10 +21,10 @@ from cli.commands.decision_report import render_decision
 from cli.status import status_model
 from cli.status.status import collect_status
 from cli.status.status_table import render_status
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
 from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import read_environment
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.cli.conftest import Sparky, home, own_logging, sparky
 from tests.cli.status.test_status import Watched, child, cycle

@@ -14,11 +14,11 @@ import pytest
 import requests
 
 from cli.commands.close_positions import ClosingResult
+from engine.admin.demo_data import generate_webhook_secret
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
 from engine.platform.settings.settings import Settings
 from engine.risk.entry_rules import UNRESTRICTED
-from engine.store.admin_rows import NewStrategy
-from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from simulator.service import make_aster
 from tests.cli.conftest import Sparky, home, own_logging, sparky

@@ -16,8 +16,8 @@ from typing import Final
 import psutil
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.platform.settings.settings import Settings
-from engine.store.admin_rows import NewStrategy
 from engine.store.embedded.embedded_postgres import build_dsn, get_data_dir, is_running, make
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc

@@ -15,7 +15,7 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from engine.store.demo_data import generate_webhook_secret
+from engine.admin.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
 from tests.support.processes.sparky import PATIENCE_S, Sparky, without_strategies
 from tests.support.servers.ports import free_port, free_ports

@@ -14,9 +14,9 @@ import pytest
 import requests
 from pydantic import SecretStr
 
+from engine.admin.demo_data import DEMO_USER
+from engine.admin.strategy_checks import NewStrategy
 from engine.platform.settings.settings import Settings
-from engine.store.admin_rows import NewStrategy
-from engine.store.demo_data import DEMO_USER
 from engine.store.store import Store
 from simulator.service import make_groq
 from tests.support.factories.keys import ENCRYPTION_KEY

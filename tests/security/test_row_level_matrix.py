@@ -17,7 +17,7 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 from pydantic import SecretStr
 
-from engine.store.admin_rows import NewStrategy
+from engine.admin.strategy_checks import NewStrategy
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store

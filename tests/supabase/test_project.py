@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from engine.store.admin_rows import NewStrategy
+from engine.admin.strategy_checks import NewStrategy
 from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc

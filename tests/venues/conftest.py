@@ -11,12 +11,12 @@ import pytest
 import requests
 from pydantic import SecretStr
 
+from engine.admin.demo_data import generate_webhook_secret
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.positions import Side
 from engine.domain.strategy import StrategyStatus
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
-from engine.store.admin_rows import NewStrategy
-from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from engine.venues.account_state import OpenOrder
 from engine.venues.orders import build_client_order_id

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import InvalidCommand
-from engine.store.admin_rows import NewStrategy
 from simulator.venue.trading_account import Account
 from simulator.venue.venue import SimulatedVenue
 from tests.cli.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures

@@ -16,7 +16,6 @@ from tests.support.clients.trading import PROTECTIVE
 from tests.venues.conftest import Floor
 from tests.venues.test_changes_at_the_venue import by_hand
 from webhook_server.app import build
-from webhook_server.background.lease import LEASE_NAME
 from webhook_server.clock import SystemClock
 from webhook_server.venue_registry import VenueRegistry
 
@@ -136,14 +135,14 @@ def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
     floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
     venues = VenueRegistry(Settings(sparky_market="aster", sparky_market_url=floor.venue_url))
     server = build(Settings(), floor.store, venues, SystemClock(), lease_owner="this one")
-    assert floor.store.hold_lease(LEASE_NAME, "this one", 600)
-    floor.store.release_lease(LEASE_NAME, "this one")
+    assert floor.store.hold_webhook_lease("this one", 600)
+    floor.store.release_webhook_lease("this one")
     server.protection_watchdog.run()
     assert floor.waiting() == []
-    assert floor.store.hold_lease(LEASE_NAME, "this one", 600)
+    assert floor.store.hold_webhook_lease("this one", 600)
     server.protection_watchdog.run()
     assert [order.client_order_id for order in floor.waiting()] == [floor.order_id("a", "l")]
-    floor.store.release_lease(LEASE_NAME, "this one")
+    floor.store.release_webhook_lease("this one")
 
 
 def test_a_venue_that_is_away_is_asked_once_and_what_is_known_stays_known(floor: Floor) -> None:

@@ -16,12 +16,12 @@ import requests
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from engine.admin.demo_data import generate_webhook_secret
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
 from engine.risk.entry_rules import UNRESTRICTED
-from engine.store.admin_rows import NewStrategy
-from engine.store.demo_data import generate_webhook_secret
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.orders import build_client_order_id

@@ -11,10 +11,10 @@ import pytest
 import requests
 from eth_account import Account
 
+from engine.admin.demo_data import generate_webhook_secret
 from engine.platform.errors import ConfigurationError
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
-from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from simulator.service import make_aster

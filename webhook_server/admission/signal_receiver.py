@@ -168,13 +168,13 @@ class SignalReceiver:
         log.info("executed", ordered=signal.action.value, symbol=signal.symbol, status=response.status, **fields)
         return Outcome(response, request=request)
 
-    def record_delivery(self, outcome: Outcome, *, was_sent: bool) -> None:
+    def record_delivery(self, outcome: Outcome, *, was_delivered: bool) -> None:
         """Stores that a signal with an id derived from its body was answered for good, or told to come back (5xx).
 
         After a final response that was sent, an equal body is a new signal; until then it is a repetition.
         """
         request, is_final = outcome.request, outcome.response.status < 500
-        if request is None or not is_new_once_answered(request.id) or (is_final and not was_sent):
+        if request is None or not is_new_once_answered(request.id) or (is_final and not was_delivered):
             return
         try:
             self._store.mark_answered(

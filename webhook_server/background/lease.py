@@ -18,7 +18,6 @@ from webhook_server.metrics import Metrics
 
 logger = structlog.get_logger()
 
-LEASE_NAME: Final = "webhook"
 TTL_S: Final = 5.0
 RENEW_S: Final = 1.0
 POLL_S: Final = 0.25  # while another server has it
@@ -43,7 +42,7 @@ class Lease:
 
     def verify(self) -> bool:
         """Whether the database says so now: for what is sent without a request of its own. Raises as the store does."""
-        return self._store.has_lease(self.owner)
+        return self._store.has_webhook_lease(self.owner)
 
     def start(self) -> None:
         self._renew()
@@ -55,7 +54,7 @@ class Lease:
         if self._thread.is_alive():
             self._thread.join(RENEW_S + 1)
         try:
-            self._store.release_lease(LEASE_NAME, self.owner)
+            self._store.release_webhook_lease(self.owner)
         except SparkyError as error:
             logger.warning("lease_not_released", reason=str(error))  # it ends by itself
 
@@ -65,7 +64,7 @@ class Lease:
 
     def _renew(self) -> None:
         try:
-            is_held = self._store.hold_lease(LEASE_NAME, self.owner, TTL_S)
+            is_held = self._store.hold_webhook_lease(self.owner, TTL_S)
         except SparkyError as error:
             logger.warning("lease_unknown", reason=str(error))
             return

@@ -16,7 +16,7 @@ import structlog
 from engine.domain.errors import OrderContradictory, OrderIdTaken
 from engine.domain.positions import Position, Side
 from engine.platform.errors import ConfigurationError, DatabaseUnavailable, SparkyError, UpstreamUnavailable
-from engine.risk.order_sizes import protected_quantity
+from engine.risk.exit_quantities import protected_quantity
 from engine.risk.protection_gaps import describe_too_small, fetch_net_quantity, find_protection_gap
 from engine.store.store import Store
 from engine.venues.account_state import OpenOrder

@@ -15,7 +15,7 @@ from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFau
 from engine.domain.positions import Position, Side, get_sign
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.risk import sizing
-from engine.risk.order_sizes import (
+from engine.risk.exit_quantities import (
     MAX_PARTS,
     describe_too_little,
     find_dust,

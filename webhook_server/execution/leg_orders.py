@@ -13,8 +13,8 @@ import structlog
 from engine.domain import decimals
 from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, OutsidePriceBand, StrategyFault, VenueUnavailable
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
-from engine.risk.order_sizes import MAX_PARTS, build_part_leg
-from engine.venues.orders import OrderRequest, OrderResult, OrderStatus
+from engine.risk.exit_quantities import MAX_PARTS
+from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, build_part_leg
 from engine.venues.venue import Venue
 from webhook_server.clock import Clock
 

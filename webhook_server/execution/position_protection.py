@@ -11,11 +11,11 @@ import structlog
 from engine.domain.errors import OrderRejected
 from engine.domain.positions import Position
 from engine.platform.errors import SparkyError
-from engine.risk.order_sizes import protected_quantity
+from engine.risk.exit_quantities import protected_quantity
 from engine.store.webhook_rows import PlacedProtection
 from engine.venues.orders import (
-    STOP_LOSS_LETTER,
-    TAKE_PROFIT_LETTER,
+    PROTECTIVE_LETTERS,
+    OrderLetter,
     OrderResult,
     OrderStatus,
     Protection,
@@ -60,7 +60,7 @@ class PositionProtection:
 
     def cancel_own(self) -> None:
         """Makes sure that no order of this request waits."""
-        for letter in (STOP_LOSS_LETTER, TAKE_PROFIT_LETTER):
+        for letter in PROTECTIVE_LETTERS:
             self.venue.cancel_order(self.trade.signal.symbol, self.trade.client_order_id(letter))
 
     def cancel_existing(self, held: Position) -> TriggeredExit | None:
@@ -151,7 +151,7 @@ def build_protection(held: Position, quantity: Decimal) -> Protection:
     """
     name = next(
         (name for name in protective_order_ids(held) if name is not None),
-        build_client_order_id(held.id, STOP_LOSS_LETTER),
+        build_client_order_id(held.id, OrderLetter.STOP_LOSS),
     )
     return Protection(
         signal_id=UUID(hex=name.partition("-")[2]),

@@ -71,8 +71,10 @@ class RouteHandlers:
         outcome = await self._receive_signal(request, schema, route)
         self.metrics.requests.labels(route, str(outcome.response.status)).inc()
         if outcome.request is not None and is_new_once_answered(outcome.request.id):
-            was_sent = not await request.is_disconnected()
-            await self._run_in_worker(partial(self._signal_receiver.record_delivery, outcome, was_sent=was_sent))
+            was_delivered = not await request.is_disconnected()
+            await self._run_in_worker(
+                partial(self._signal_receiver.record_delivery, outcome, was_delivered=was_delivered)
+            )
         request.state.refused = outcome.refusal
         return to_response(outcome.response)
 

@@ -19,11 +19,12 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from engine.domain import decimals, symbol_names
+from engine.domain.positions import MAX_LEVERAGE, MAX_USD
 from engine.domain.signal import SignalAction
 from engine.platform.plain_text import sanitize_for_storage
+from engine.platform.settings.setting_types import VENUE_NAME_PATTERN
 from webhook_server.intake import actions, ascii_case, field_reasons, numerals, symbols
 
-MAX_USD: Final = Decimal(1_000_000_000)
 # A smaller size or percentage is a mistake of its sender. Prices may be as small as any tick.
 MIN_SIZE: Final = Decimal("0.00000001")
 # Smaller numbers are seconds since 1970 (up to the year 5138), larger ones milliseconds (from 1973).
@@ -39,7 +40,7 @@ FROM_SENDER: Final = object()
 EXIT_FROM_SENDER: Final = object()
 _SENDER_CONTEXTS: Final = (FROM_SENDER, EXIT_FROM_SENDER)
 # Stored, and possibly executed by a venue: today's rules do not apply, since a fill has to be booked anyway.
-WAS_SENT: Final = object()
+MAY_HAVE_BEEN_SENT: Final = object()
 
 
 def _parse_action(value: object) -> object:
@@ -157,7 +158,7 @@ Percent = Annotated[Decimal, Field(ge=MIN_SIZE, lt=100), _DECIMAL, _AS_TEXT]
 TakeProfitPercent = Annotated[Decimal, Field(ge=MIN_SIZE, le=1000), _DECIMAL, _AS_TEXT]
 PositionPercent = Annotated[Decimal, Field(gt=0, le=100), _DECIMAL, _AS_TEXT]
 Confidence = Annotated[float, Field(ge=0, le=1), _DECIMAL, _AS_TEXT]
-Leverage = Annotated[int, Field(ge=1, le=125), BeforeValidator(_parse_whole_number), AlsoAsText(WHOLE_TEXT)]
+Leverage = Annotated[int, Field(ge=1, le=MAX_LEVERAGE), BeforeValidator(_parse_whole_number), AlsoAsText(WHOLE_TEXT)]
 Timestamp = Annotated[
     datetime, BeforeValidator(_parse_timestamp, json_schema_input_type=datetime | float), AfterValidator(_to_utc)
 ]
@@ -182,7 +183,7 @@ Symbol = Annotated[
 Exchange = Annotated[
     str,
     BeforeValidator(_to_lower),
-    StringConstraints(pattern=r"^[a-z0-9]{2,30}$"),
+    StringConstraints(pattern=VENUE_NAME_PATTERN),
     WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9]{2,30}$", "examples": ["aster"]}),
 ]
 UPPER = BeforeValidator(_to_upper)

@@ -114,7 +114,7 @@ class WebhookSignal(BaseModel):
     @field_validator("use_trailing_stop")
     @classmethod
     def _reject_trailing_stop(cls, is_used: Any, info: ValidationInfo) -> Any:
-        if is_used and info.context is not fields.WAS_SENT:
+        if is_used and info.context is not fields.MAY_HAVE_BEEN_SENT:
             raise ValueError(unknown_fields.TRAILING)
         return is_used
 
@@ -146,7 +146,7 @@ def load_stored_signal(payload: Mapping[str, Any], *, may_have_traded: bool) -> 
 
     With `may_have_traded` today's rules for senders do not apply: what an older version sent to a venue must be booked.
     """
-    return WebhookSignal.model_validate(payload, context=fields.WAS_SENT if may_have_traded else None)
+    return WebhookSignal.model_validate(payload, context=fields.MAY_HAVE_BEEN_SENT if may_have_traded else None)
 
 
 def list_accepted_names(field: str) -> list[str]:
@@ -156,4 +156,7 @@ def list_accepted_names(field: str) -> list[str]:
 
 
 def _is_checked_entry(info: ValidationInfo) -> bool:
-    return info.context is not fields.WAS_SENT and info.data.get("action") in {SignalAction.BUY, SignalAction.SELL}
+    return info.context is not fields.MAY_HAVE_BEEN_SENT and info.data.get("action") in {
+        SignalAction.BUY,
+        SignalAction.SELL,
+    }

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from engine.domain import decimals
 from engine.domain.positions import Position, Side
-from engine.domain.proportional_split import split_proportionally, unit_of
+from engine.domain.pro_rata import find_unit, split_pro_rata
 from engine.venues.account_record import AccountTrade
 
 ZERO = Decimal(0)
@@ -121,13 +121,13 @@ def _distribute(
     those do not hold any more, over the others. It is at most the whole that is `remaining` there."""
     room = {name: quantity.copy_abs() for name, quantity in remaining.items() if quantity * reduction < 0}
     taken, whole = dict.fromkeys(room, ZERO), reduction.copy_abs()
-    unit = unit_of([whole, *room.values()], lot) if whole else lot
+    unit = find_unit([whole, *room.values()], lot) if whole else lot
     while whole > 0:
         open_room = {name: quantity for name, quantity in room.items() if quantity > 0}
         weights = {
             name: held_before[name].copy_abs() for name in open_room if held_before[name] * reduction < 0
         } or open_room
-        for name, share in zip(weights, split_proportionally(whole, list(weights.values()), unit), strict=True):
+        for name, share in zip(weights, split_pro_rata(whole, list(weights.values()), unit), strict=True):
             part = min(share, room[name])
             room[name], taken[name] = (
                 decimals.total((room[name], part.copy_negate())),

@@ -8,7 +8,7 @@ from uuid import UUID
 from engine.domain import decimals
 from engine.domain.errors import StrategyFault
 from engine.domain.positions import Position
-from engine.domain.proportional_split import unit_of
+from engine.domain.pro_rata import find_unit
 from engine.store.store import Store
 from engine.store.venue_record import OutsideExit, RecordProgress, SymbolFacts, sum_net_quantity
 from engine.store.webhook_rows import Fill
@@ -31,7 +31,7 @@ def settle_by_trades(
         record = fetch_outside_record(account, symbol, facts, differs=True)
     except StrategyFault:  # nothing is told of a symbol that is not listed
         record = OutsideRecord()
-    lot = unit_of([each.quantity for each in facts.positions], None)
+    lot = find_unit([each.quantity for each in facts.positions], None)
     for trades in record.candidate_trades:
         attribution = attribute_trades(facts.positions, trades, facts.unbooked_net, lot)
         if not any(attribution.remaining.values()):

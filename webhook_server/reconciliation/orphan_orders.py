@@ -16,7 +16,7 @@ from engine.platform.errors import DatabaseUnavailable, SparkyError
 from engine.store.store import Store
 from engine.store.venue_record import EndedSymbol
 from engine.venues.ccxt_client.request_weight import low_priority
-from engine.venues.orders import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER, build_client_order_id
+from engine.venues.orders import PROTECTIVE_LETTERS, build_client_order_id
 from engine.venues.venue import LiveVenue
 from webhook_server.clock import Clock
 from webhook_server.execution.position_protection import protective_order_ids
@@ -91,6 +91,4 @@ class OrphanOrderCleanup:
 def _build_order_ids(ended: EndedSymbol) -> frozenset[str]:
     """The names of all protective orders that the entries may have placed."""
     orders = (uuid5(ended.user_id, request_id) for request_id in ended.request_ids)
-    return frozenset(
-        build_client_order_id(each, letter) for each in orders for letter in (STOP_LOSS_LETTER, TAKE_PROFIT_LETTER)
-    )
+    return frozenset(build_client_order_id(each, letter) for each in orders for letter in PROTECTIVE_LETTERS)

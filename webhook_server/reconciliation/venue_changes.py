@@ -4,7 +4,6 @@ A hand on the venue's page, a liquidation, an automatic deleveraging: the books 
 the record's prices and fees. What the record does not explain is left as a difference, with the reason.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,7 +18,7 @@ from engine.domain.positions import Position
 from engine.store.store import Store
 from engine.store.venue_record import RecordProgress, SymbolFacts
 from engine.venues.ccxt_client.request_weight import low_priority
-from engine.venues.orders import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER
+from engine.venues.orders import is_own_order_id, is_protective_order_id
 from engine.venues.venue import LiveVenue
 from webhook_server.execution.position_protection import (
     STOP_LOSS_REASON,
@@ -47,8 +46,6 @@ from webhook_server.reconciliation.outside_record import (
 
 logger = structlog.get_logger()
 
-OWN_ORDER_ID: Final = re.compile(r"s[a-z][1-9a-z]?-[0-9a-f]{32}")
-PROTECTIVE_ORDER_ID: Final = re.compile(f"s[{STOP_LOSS_LETTER}{TAKE_PROFIT_LETTER}]-")
 IN_PROGRESS: Final = "a signal in this symbol is being executed"
 BOOKS_CHANGED: Final = "the books changed while the venue was asked"
 NOT_OURS: Final = "the books hold nothing of it, and Sparky did not open what the venue holds"
@@ -329,6 +326,6 @@ def _find_unbooked_own_order(record: OutsideRecord, positions: Iterable[Position
     held = {name for each in positions for name in protective_order_ids(each)}
     for order_id in dict.fromkeys(each.trade.order_id for each in record.trades):
         name = record.client_order_ids.get(order_id) or ""
-        if OWN_ORDER_ID.fullmatch(name) and not (PROTECTIVE_ORDER_ID.match(name) and name not in held):
+        if is_own_order_id(name) and not (is_protective_order_id(name) and name not in held):
             return name
     return None

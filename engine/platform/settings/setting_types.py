@@ -15,6 +15,7 @@ from engine.platform.text_encoding import is_unicode
 # An ipc address is a Unix socket path: 107 bytes at most. "run/strategy-<uuid>.sock" needs 54 of them.
 MAX_HOME: Final = 50
 MIN_TOKEN: Final = 24
+VENUE_NAME_PATTERN: Final = r"^[a-z0-9]{2,30}$"  # as ccxt writes them
 
 
 def _unicode_path(value: Path) -> Path:
@@ -56,7 +57,7 @@ Endpoint = Annotated[str, AfterValidator(endpoint)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 HomePath = Annotated[Path, AfterValidator(_short_path)]
 UnicodePath = Annotated[Path, AfterValidator(_unicode_path)]
-VenueName = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]
+VenueName = Annotated[str, Field(pattern=VENUE_NAME_PATTERN)]
 Models = Annotated[tuple[str, ...], BeforeValidator(comma_list), Field(min_length=1), AfterValidator(model_names)]
 Effort = Literal["low", "medium", "high"]
 
@@ -69,6 +70,11 @@ class Price(BaseModel):
     input: Decimal = Field(ge=0, le=100_000)
     cached_input: Decimal = Field(default_factory=lambda given: given["input"], ge=0, le=100_000)
     output: Decimal = Field(ge=0, le=100_000)
+
+
+def describe_unkept_budget(budget: str, model: str) -> str:
+    """Why the budget of that name cannot be kept: a model that may be asked has no price."""
+    return f"{budget} cannot be kept: SPARKY_LLM_PRICES has no price for {model}; add it, or set no budget"
 
 
 KNOWN_PRICES: Final = {

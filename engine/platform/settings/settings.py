@@ -34,6 +34,7 @@ from engine.platform.settings.component_settings import (
     WebhookServerSettings,
 )
 from engine.platform.settings.process_settings import ProcessSettings
+from engine.platform.settings.setting_types import describe_unkept_budget
 from engine.platform.text_encoding import decode_text, is_unicode
 from engine.platform.validation_errors import fault_message
 
@@ -96,9 +97,7 @@ class Settings(
             )
         unpriced = self.model_without_price(None)
         if self.sparky_daily_llm_budget_usd is not None and unpriced is not None:
-            raise ValueError(
-                f"SPARKY_DAILY_LLM_BUDGET_USD cannot be kept: SPARKY_LLM_PRICES has no price for {unpriced}"
-            )
+            raise ValueError(describe_unkept_budget("SPARKY_DAILY_LLM_BUDGET_USD", unpriced))
         return self
 
     def model_without_price(self, model: str | None) -> str | None:

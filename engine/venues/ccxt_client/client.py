@@ -115,9 +115,10 @@ def open_ccxt_client(
     All clients of one address share its `limiter`; None means the process's own. A client with credentials is urgent.
     No request is sent. Raises ConfigurationError for a venue that ccxt does not know.
     """
+    unknown = find_unknown_venue(venue)
+    if unknown is not None:
+        raise ConfigurationError(unknown)
     client_class = find_client_class(venue)
-    if client_class is None:
-        raise build_unknown_venue_error(venue)
     exchange = type(venue, (VenueClockMixin, StrictResponseMixin, client_class), {})(
         _build_config(timeout_s, credentials)
     )
@@ -150,9 +151,9 @@ def to_lossless_number(number: Any) -> float | str:
     return rounded if to_decimal(rounded) == value else format_plain(value)
 
 
-def build_unknown_venue_error(venue: str) -> ConfigurationError:
-    """The error for a venue that ccxt does not know, with the closest name."""
-    return ConfigurationError(f"No exchange is called {venue!r}; {_suggest_name(venue)}")
+def find_unknown_venue(venue: str) -> str | None:
+    """One sentence with the closest name for a venue that ccxt does not know; None for one that it knows."""
+    return None if find_client_class(venue) else f"No exchange is called {venue!r}; {_suggest_name(venue)}"
 
 
 def _suggest_name(venue: str) -> str:

@@ -15,10 +15,9 @@ import ccxt
 
 from engine.domain.errors import OrderContradictory
 from engine.venues.account_record import FORCED_ORDER_ID_PREFIXES, SETTLEMENT_ORDER_ID_PREFIXES
-from engine.venues.orders import STOP_LOSS_LETTER, TAKE_PROFIT_LETTER
+from engine.venues.orders import is_own_order_id, is_protective_order_id
 
 SEPARATE_CLIENT_IDS: Final = ("binance",)  # ids of clients whose venue keeps conditional orders apart
-PROTECTIVE_LETTERS: Final = (STOP_LOSS_LETTER, TAKE_PROFIT_LETTER)
 TRIGGER_PARAMS: Final = {"trigger": True}
 SEND_LAG_S: Final = 5.0  # for this long after sending, an existing order may not be found
 # For this long an accepted order counts as existing even if the venue denies it, because Binance has denied algo orders
@@ -26,10 +25,8 @@ SEND_LAG_S: Final = 5.0  # for this long after sending, an existing order may no
 ACCEPT_LAG_S: Final = 30.0
 # For this long an accepted cancellation counts, unless the order reports that it triggers: the same lag.
 CANCEL_LAG_S: Final = 30.0
-# Prefixes of client ids of plain orders that were never conditional: ours, and those of orders the venue created.
-OWN_ID_PREFIXES: Final = ("so-", "sc-", "su-", "sr-", "sl-", "st-")
-PLAIN_ORDER_ID_PREFIXES: Final = (
-    *OWN_ID_PREFIXES,
+# Prefixes of client ids of orders that the venue created.
+VENUE_ID_PREFIXES: Final = (
     *(start for start, _ in FORCED_ORDER_ID_PREFIXES),
     *SETTLEMENT_ORDER_ID_PREFIXES,
 )
@@ -55,12 +52,13 @@ class TriggerOrders:
 
     def is_trigger_order(self, client_order_id: str) -> bool:
         """Whether the order with that client id is kept apart from plain ones."""
-        return self.are_separate and client_order_id[:1] == "s" and client_order_id[1:2] in PROTECTIVE_LETTERS
+        return self.are_separate and is_protective_order_id(client_order_id)
 
     def may_be_triggered_order(self, client_order_id: str) -> bool:
         """Whether a plain order with that client id may be one that a conditional order became: neither sent by us nor
         created by the venue."""
-        return self.are_separate and not client_order_id.startswith(PLAIN_ORDER_ID_PREFIXES)
+        is_plain = is_own_order_id(client_order_id) or client_order_id.startswith(VENUE_ID_PREFIXES)
+        return self.are_separate and not is_plain
 
     def record_sending(self, client_order_id: str) -> None:
         """Call it before sending: from now on the order may exist without being found."""

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Side
 from engine.domain.signal import SignalAction, SignalOutcome
 from engine.domain.strategy import StrategyStatus
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import CallRecord, DecisionRecord, DeliveryOutcome, NewSignal
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill

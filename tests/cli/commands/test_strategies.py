@@ -153,7 +153,7 @@ def test_a_faulty_strategy_is_refused_in_one_sentence_and_nothing_is_created(
             "target_assets.1: must be written like BTCUSDT: 2 to 30 capital letters and digits.",
         ),
         (("--symbols", ","), "target_assets: must name 1 to 100 symbols, such as BTCUSDT."),
-        (("--exchange", "Aster!"), "exchange: must be written like aster: 1 to 30 small letters and digits."),
+        (("--exchange", "Aster!"), "exchange: must be written like aster: 2 to 30 small letters and digits."),
         (("--name", "[bold]x \x1b[31m"), "name: must be one line of visible characters."),
         (
             ("--model", "\x07"),

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
 from engine.platform.http.service import HttpService
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from engine.venues.ccxt_client.request_weight import get_shared_limiter
 from simulator.aster import aster_app

@@ -17,10 +17,10 @@ from actors.monitor.monitor_state import MonitorState
 from actors.runtime.messages import ChildReport, SupervisorReport
 from cli import output
 from cli.status import status_model
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.strategy import StrategyStatus
 from engine.platform.metrics import Metrics
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord
 from engine.store.store import Store
 from tests.cli.conftest import Sparky

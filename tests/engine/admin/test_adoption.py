@@ -15,9 +15,7 @@ from engine.admin.adoption import (
     price_trades,
     split_fee,
 )
-from engine.domain.decimals import total
 from engine.domain.positions import Position, Side
-from engine.domain.proportional_split import split_proportionally, unit_of
 from engine.store.adoption import BookedOrder
 from engine.store.venue_record import sum_net_quantity
 from engine.venues.account_record import AccountTrade
@@ -85,18 +83,6 @@ def test_after_the_change_the_books_hold_what_the_venue_holds(
     assert change.opened == 0 or all(each.side is opened for each in left if each.strategy_id == holder)
 
 
-@given(st.lists(LOTS, min_size=1, max_size=6), st.data())
-def test_shares_add_up_and_nobody_gives_more_than_a_lot_beyond_the_exact_share(
-    lots: list[int], data: st.DataObject
-) -> None:
-    quantity = data.draw(st.integers(0, sum(lots)))
-    parts = split_proportionally(Decimal(quantity), [Decimal(each) for each in lots], Decimal(1))
-    assert sum(parts) == quantity
-    for part, held in zip(parts, lots, strict=True):
-        assert 0 <= part <= held
-        assert abs(part * sum(lots) - held * quantity) < sum(lots)
-
-
 def test_positions_on_the_other_side_of_the_net_stay() -> None:
     long, short = position(Side.LONG, "5", uuid.uuid4()), position(Side.SHORT, "3", uuid.uuid4())
     change = plan_change([long, short], ZERO, Decimal(1), None)
@@ -116,20 +102,6 @@ def test_an_addition_reduces_the_holders_own_opposite_position_first() -> None:
     change = plan_change([long, short], Decimal(6), Decimal(1), bold)
     assert [(each.id, part) for each, part in change.exits] == [(short.id, Decimal(3))]
     assert change.opened == 1
-
-
-def test_quantities_that_are_no_lots_are_shared_in_their_own_last_place() -> None:
-    assert unit_of([Decimal("0.0015"), Decimal(2)], Decimal("0.001")) == Decimal("0.0001")
-    assert unit_of([Decimal(20), Decimal(30)], None) == Decimal(10)
-    assert unit_of([Decimal("1E+3")], Decimal(7)) == Decimal(1000)
-    assert unit_of([Decimal(0), Decimal(20)], None) == Decimal(1)
-
-
-def test_quantities_of_forty_digits_are_shared_to_the_last_one() -> None:
-    held = [Decimal("12345678901234567890.12345678901234567891"), Decimal("1.00000000000000000001")]
-    unit = unit_of(held, None)
-    assert unit == Decimal("1E-20")
-    assert split_proportionally(total(held), held, unit) == held
 
 
 def test_the_newest_trades_that_come_to_the_difference_explain_it() -> None:

@@ -13,7 +13,7 @@ from engine.domain.errors import LlmUnavailable, ModelUnavailable
 from engine.domain.market import MarketSnapshot
 from engine.domain.prompt import Prompt
 from engine.domain.strategy import StrategyContext
-from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.llm.llm_call import LlmCall, LlmOutcome
 from engine.llm.prompt_tokens import estimate_tokens
 from engine.llm.retry import PermitGrant
 from engine.platform.errors import CycleSkipped, SkipKind

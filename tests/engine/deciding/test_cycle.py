@@ -13,9 +13,10 @@ from engine.deciding.prompt import market_block
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
 from engine.domain.signal import SignalAction
-from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.llm.llm_call import LlmCall, LlmOutcome
 from engine.llm.retry import PermitGrant
 from engine.platform.errors import CycleSkipped, DatabaseUnavailable, SkipKind, UpstreamUnavailable
+from engine.risk.strategy_state import find_drawdown_block, find_status_block
 from engine.store.transport.sqlstates import DatabaseRequestError
 from tests.engine.deciding.cycle_world import CLOSE, LONG, MODEL, World, answered, failed
 from tests.engine.deciding.examples import a_context, a_position, a_strategy, a_view
@@ -261,7 +262,7 @@ def test_a_budget_that_cannot_be_kept_for_want_of_a_price_is_a_fault() -> None:
 def test_beyond_its_drawdown_a_flat_strategy_is_paused_without_asking() -> None:
     world = World(context=a_context(drawdown_percent=20.0))
     outcome = world.run()
-    assert outcome.must_pause == "drawdown of 20.00 % reached the limit of 20 %"
+    assert outcome.must_pause == find_drawdown_block(20.0, 20.0) == outcome.reason
     assert world.prompts == []
 
 
@@ -271,15 +272,24 @@ def test_beyond_its_drawdown_a_strategy_with_positions_may_close_once_and_is_pau
 ) -> None:
     world = World(context=a_context(drawdown_percent=25.0, positions=(a_position(),)), calls=[answered(text)])
     outcome = world.run()
-    assert outcome.must_pause is not None
+    assert outcome.must_pause == find_drawdown_block(25.0, 20.0)
     assert world.records[0].action is action
     assert (world.signals[0] is not None) is leaves_signal
     assert '"entries_allowed":false' in world.prompts[0].user
 
 
+def test_an_entry_beyond_the_drawdown_is_held_with_the_reason_of_the_pause() -> None:
+    held = a_position(symbol="ETHUSDT")
+    world = World(context=a_context(drawdown_percent=25.0, positions=(held,)), calls=[answered(LONG)])
+    outcome = world.run()
+    assert world.records[0].action is Action.HOLD
+    assert world.records[0].reason == outcome.must_pause == find_drawdown_block(25.0, 20.0)
+
+
 def test_a_suppressed_entry_says_why() -> None:
-    outcome = World(suppressed="the strategy is not running").run()
-    assert (outcome.outcome, outcome.signal_id, outcome.reason) == ("ok", None, "the strategy is not running")
+    block = find_status_block("paused")
+    outcome = World(suppressed=block).run()
+    assert (outcome.outcome, outcome.signal_id, outcome.reason) == ("ok", None, block)
 
 
 def test_a_cycle_that_is_stopped_before_its_record_is_abandoned() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.completion import Usage
+from engine.llm.llm_call import LlmOutcome
 from engine.llm.models import FAMILIES, MAX_ANSWER_TOKENS, family_of
-from engine.llm.outcome import LlmOutcome
 from engine.llm.provider_errors import classify, classify_error_in, limit_in
 from engine.llm.responses import read_completion, read_json, read_usage
 from engine.llm.thoughts import MAX_TEXT, NoAnswer, after_thoughts, check_surroundings

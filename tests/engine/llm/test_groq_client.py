@@ -18,7 +18,7 @@ from engine.domain.decision import SCHEMA
 from engine.domain.errors import StrategyFault
 from engine.domain.prompt import Prompt
 from engine.llm.groq_client import SCHEMA_TOKENS, GroqClient
-from engine.llm.outcome import LlmCall, LlmOutcome
+from engine.llm.llm_call import LlmCall, LlmOutcome
 from engine.llm.prompt_tokens import estimate_tokens
 from engine.llm.provider_errors import classify
 from engine.llm.rate_limit_headers import parse_rate_limit_headers

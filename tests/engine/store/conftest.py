@@ -1,85 +1,21 @@
 """A strategy to work with, and short ways to say what the tests do to it."""
 
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import SecretStr
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Side
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
-from engine.platform.settings.settings import Settings
-from engine.store.admin_rows import NewStrategy, StrategyRow
+from engine.store.admin_rows import StrategyRow
 from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
-from engine.store.store import Store, open_store
+from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill
-from tests.support.factories.keys import ENCRYPTION_KEY
-from tests.support.servers.pgbouncer import PgBouncer, pgbouncer
-
-# What the store promises is promised on every transport.
-CONTRACT = {
-    "test_booking",
-    "test_cycles",
-    "test_engine_lease",
-    "test_outbox",
-    "test_admin_store",
-    "test_webhook_store",
-    "test_credentials",
-    "test_demo_data",
-    "test_texts",
-}
-
-# A pool changes how a call travels and not what it does: these are enough of each kind of call.
-POOLED = {"test_cycles", "test_engine_lease", "test_outbox"}
 
 ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of the contract run on PostgreSQL and on Supabase's API, and those of `POOLED` through a pool as well."""
-    name = metafunc.module.__name__.rpartition(".")[2]
-    if name in CONTRACT and "store" in metafunc.fixturenames:
-        pooler = ["pooler"] if name in POOLED else []
-        metafunc.parametrize("transport", ["postgres", *pooler, "supabase"], indirect=True)
-
-
-@pytest.fixture
-def transport(request: pytest.FixtureRequest) -> str:
-    return str(getattr(request, "param", "postgres"))
-
-
-@pytest.fixture
-def database_url(transport: str, request: pytest.FixtureRequest) -> str:
-    """DSN of a fresh, migrated, empty database, whatever the store's way to it."""
-    if transport == "supabase":
-        return str(request.getfixturevalue("supabase").database_url)
-    return str(request.getfixturevalue("postgres_database_url"))
-
-
-@pytest.fixture(scope="session")
-def transaction_pooler(postgres_home: Path) -> Iterator[PgBouncer]:
-    """A PgBouncer in transaction mode with two server connections for each database."""
-    with pgbouncer(postgres_home, default_pool_size="2", server_idle_timeout="2") as pooler:
-        yield pooler
-
-
-@pytest.fixture
-def store(transport: str, database_url: str, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A store on `database_url`, keeping its connections."""
-    if transport == "supabase":
-        settings = request.getfixturevalue("supabase").server.settings
-    elif transport == "pooler":
-        pooled = request.getfixturevalue("transaction_pooler").dsn(database_url)
-        settings = Settings(database_url=SecretStr(pooled))
-    else:
-        settings = Settings(database_url=SecretStr(database_url))
-    sealing = settings.model_copy(update={"sparky_encryption_key": ENCRYPTION_KEY})
-    with open_store(sealing, keep=True) as opened:
-        yield opened
 
 
 class Desk:

@@ -4,10 +4,10 @@ from uuid import uuid4
 
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import ConfigurationError
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.support.clients.sql import Sql
 

@@ -11,6 +11,7 @@ from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import ConfigurationError
+from engine.risk.strategy_state import find_drawdown_block, find_status_block
 from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
 from tests.support.clients.sql import Sql
@@ -81,9 +82,9 @@ def test_an_entry_of_a_paused_strategy_is_suppressed_and_its_close_passes(desk: 
     entry, exit_ = desk.decide(strategy.id, Action.LONG), desk.decide(strategy.id, Action.CLOSE)
 
     assert entry.signal_id is None
-    assert entry.suppressed == "the strategy is paused"
+    assert entry.suppressed == find_status_block("paused")
     assert exit_.signal_id is not None
-    assert [row.suppressed for row in store.list_decisions()] == [None, "the strategy is paused"]
+    assert [row.suppressed for row in store.list_decisions()] == [None, entry.suppressed]
     assert desk.decide(strategy.id, decision_id=entry.decision_id) == entry
 
 
@@ -94,7 +95,7 @@ def test_an_entry_beyond_the_drawdown_is_suppressed_and_its_close_passes(desk: D
 
     entry = desk.decide(strategy.id, Action.LONG)
 
-    assert entry.suppressed == "a drawdown of 10.00 % is beyond the limit of 10.00 %"
+    assert entry.suppressed == find_drawdown_block(10, 10)
     assert entry.signal_id is None
     assert desk.decide(strategy.id, Action.CLOSE).signal_id is not None
 

@@ -140,12 +140,12 @@ def test_a_lease_whose_end_lies_far_ahead_is_taken_once_nobody_renews_it(engine:
 def test_the_webhook_server_of_an_engine_executes_only_while_that_one_runs(engine: Engine, database_url: str) -> None:
     first, second = engine(), engine()
     assert take(first)
-    assert not second.hold_lease("webhook", "second's", 5.0)
-    assert first.hold_lease("webhook", "first's", 5.0)
+    assert not second.hold_webhook_lease("second's", 5.0)
+    assert first.hold_webhook_lease("first's", 5.0)
     run_out(database_url)
     assert take(second, OTHER_HOME)
-    assert not first.hold_lease("webhook", "first's", 5.0)
-    assert second.hold_lease("webhook", "second's", 5.0)
+    assert not first.hold_webhook_lease("first's", 5.0)
+    assert second.hold_webhook_lease("second's", 5.0)
 
 
 def test_what_an_engine_of_an_earlier_epoch_records_claims_or_pauses_is_refused(

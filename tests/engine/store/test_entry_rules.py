@@ -7,9 +7,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import Adding, EntryRules, RiskProfile
 from engine.platform.errors import ConfigurationError
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from simulator.groq import rule_model
 from tests.support.clients.sql import Sql

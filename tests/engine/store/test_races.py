@@ -78,11 +78,11 @@ def test_who_takes_the_lease_over_finds_what_was_being_submitted(
     desk: Desk, store: Store, slow: Connection, sql: Sql
 ) -> None:
     def take_over() -> list[str]:
-        store.release_lease("webhook", "first")
-        assert store.hold_lease("webhook", "second", 60)
+        store.release_webhook_lease("first")
+        assert store.hold_webhook_lease("second", 60)
         return [row.status for row in store.list_unfinished_requests()]
 
-    assert store.hold_lease("webhook", "first", 600)
+    assert store.hold_webhook_lease("first", 600)
     desk.begin("r1")
     with ThreadPoolExecutor(1) as pool:
         assert slow.execute("select public.submit_request('first', 'r1', %s)", [desk.user_id]).fetchone() == (True,)

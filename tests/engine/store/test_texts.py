@@ -6,10 +6,10 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import ConfigurationError
 from engine.platform.plain_text import is_plain
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from tests.support.clients.sql import Sql, as_owner
 from tests.support.factories.hostile import HOSTILE, ORDINARY

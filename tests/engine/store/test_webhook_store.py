@@ -2,16 +2,21 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 from threading import Barrier
+from typing import get_args
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
 from engine.domain.positions import Side
+from engine.platform.errors import ConfigurationError
+from engine.risk.entry_limits import FAILURES_COUNT_FOR
 from engine.store.cycles import RecordedDecision
 from engine.store.store import Store
+from engine.store.webhook_rows import RequestEndState, RequestState
 from tests.support.clients.sql import Sql
 
 from .conftest import Desk
@@ -176,6 +181,32 @@ def test_a_limit_that_cannot_be_understood_is_named_and_the_rest_is_known(desk: 
     assert [held.symbol for held in seen.open_positions] == ["BTCUSDT"]
 
 
+def test_the_database_and_the_engine_agree_on_what_a_requests_state_means(desk: Desk, store: Store, sql: Sql) -> None:
+    desk.begin("r")
+    unfinished = set()
+    for state in RequestState:
+        for rest_waits in (False, True):
+            sql("update webhook_requests set status = %s, rest_waits = %s", state.value, rest_waits)
+            ((is_unsettled,),) = sql("select is_unsettled(r) from webhook_requests r")
+            for row in store.list_unfinished_requests():
+                assert (row.status, row.is_unsettled) == (state, is_unsettled)
+                unfinished.add(state)
+    assert unfinished == {RequestState.RECEIVED, RequestState.SUBMITTED, RequestState.FILLED}
+
+
+def test_a_request_ends_in_each_state_that_books_nothing_and_in_no_other(desk: Desk, store: Store, sql: Sql) -> None:
+    ends = set(get_args(RequestEndState))
+    assert ends < set(RequestState)
+    for state in RequestState:
+        desk.begin(state.value)
+        if state.value in ends:
+            assert store.finish_request(state.value, desk.user_id, state.value, 422, {})  # type: ignore[arg-type]
+            assert sql("select status from webhook_requests where request_id = %s", state.value) == [(state.value,)]
+        else:
+            with pytest.raises(ConfigurationError, match=f"cannot end as {state.value}"):
+                store.finish_request(state.value, desk.user_id, state.value, 422, {})  # type: ignore[arg-type]
+
+
 def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
     desk: Desk, store: Store, sql: Sql
 ) -> None:
@@ -196,7 +227,9 @@ def test_consecutive_failures_count_every_attempt_until_a_success_or_an_hour(
     store.finish_request("r3", desk.user_id, "refused", 429, {})
     assert failures() == 3
 
-    sql("update webhook_requests set failed_at = failed_at - interval '61 minutes'")
+    sql("update webhook_requests set failed_at = failed_at - %s", FAILURES_COUNT_FOR - timedelta(minutes=10))
+    assert failures() == 3
+    sql("update webhook_requests set failed_at = failed_at - %s", timedelta(minutes=10))
     assert failures() == 0
 
     sql("update webhook_requests set failed_at = now() where failed_at is not null")

@@ -13,7 +13,7 @@ from engine.domain.errors import StrategyFault
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.account_record import ForcedExitCause
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.orders import OrderRequest
+from engine.venues.orders import OrderRequest, build_client_order_id
 from simulator.venue import account_events
 from simulator.venue.trading_account import Account, Fill
 from simulator.venue.venue import SimulatedVenue
@@ -23,6 +23,7 @@ OpenVenue = Callable[..., CcxtVenue]
 Happens = Callable[..., dict[str, Any]]
 Misbehave = Callable[..., None]
 BTC = "BTCUSDT"
+OURS = build_client_order_id("ours")
 DAY_MS = 86_400_000
 TAKER = Decimal("0.0004")
 
@@ -61,14 +62,14 @@ def test_the_trades_are_the_venues_to_the_last_digit_whoever_made_them(
 
 
 def test_orders_name_who_made_them_and_an_unknown_number_is_none(venue: CcxtVenue, happens: Happens) -> None:
-    ours = trade(venue, "so-ours", "0.010")
+    ours = trade(venue, OURS, "0.010")
     happens(trade={"symbol": BTC, "side": "SELL", "quantity": "0.002"})
     happens(adl=BTC, quantity="0.003")
     happens(liquidate=BTC)
     numbers = [one.order_id for one in venue.fetch_trades(BTC, since_ms=START_MS)]
     names = [venue.find_client_order_id(BTC, number) for number in numbers]
     assert numbers[0] == ours
-    assert names[0] == "so-ours"
+    assert names[0] == OURS
     assert [str(name)[:4] for name in names[1:]] == ["ios_", "adl_", "auto"]
     assert venue.find_client_order_id(BTC, "999999") is None
 

@@ -2,7 +2,6 @@
 
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import event, given
@@ -13,7 +12,7 @@ from engine.domain.positions import Side
 from engine.venues.instrument import Instrument
 from engine.venues.order_book import BOOK_LEVELS, Level, OrderBook
 from engine.venues.order_filters import find_violation, fit_quantity
-from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
+from engine.venues.orders import OrderRequest, OrderStatus, Protection
 from engine.venues.paper import PaperVenue, apply_slippage
 from engine.venues.quotes import Quote, Ticker
 from engine.venues.venue import Venue
@@ -200,16 +199,3 @@ def test_a_quantity_is_floored_to_the_lot_and_never_rounded_up(quantity: Decimal
     floored = BTC.model_copy(update={"lot": Decimal(lot)}).floor_to_lot(quantity)
     assert floored % Decimal(lot) == 0
     assert floored <= quantity < floored + Decimal(lot)
-
-
-@given(signal=st.one_of(st.uuids(), st.text(max_size=200)), leg=st.sampled_from("oclt"))
-def test_a_client_order_id_is_acceptable_to_the_venue_and_always_the_same(signal: UUID | str, leg: str) -> None:
-    name = build_client_order_id(signal, leg)
-    assert name == build_client_order_id(str(signal), leg)
-    assert len(name) <= 36
-    assert OrderRequest(client_order_id=name, symbol="X", is_buy=True, quantity=Decimal(1))
-
-
-def test_two_signals_and_two_legs_have_different_order_ids() -> None:
-    first, second = UUID(int=1), UUID(int=2)
-    assert len({build_client_order_id(first), build_client_order_id(second), build_client_order_id(first, "c")}) == 3

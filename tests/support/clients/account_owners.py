@@ -10,7 +10,7 @@ from uuid import UUID
 
 import requests
 
-from engine.store.demo_data import generate_webhook_secret
+from engine.admin.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
 from tests.support.clients.trading import silent

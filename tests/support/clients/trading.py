@@ -6,6 +6,8 @@ from collections import Counter
 from decimal import Decimal
 from uuid import UUID, uuid4
 
+from engine.admin.demo_data import generate_webhook_secret
+from engine.admin.strategy_checks import NewStrategy
 from engine.deciding.schedule import next_tick, schedule_for
 from engine.domain.decision import Action
 from engine.domain.errors import Superseded
@@ -13,9 +15,7 @@ from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import UpstreamUnavailable
 from engine.risk.entry_rules import UNRESTRICTED
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import DecisionRecord, NewSignal
-from engine.store.demo_data import generate_webhook_secret
 from engine.store.store import Store
 from tests.support.factories.keys import aster_keys
 from tests.support.processes.sparky import Sparky, named_for_engine

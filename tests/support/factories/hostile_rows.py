@@ -5,11 +5,11 @@ import uuid
 from decimal import Decimal
 from typing import Any, Final
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Side
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
-from engine.store.admin_rows import NewStrategy
 from engine.store.cycles import CallRecord, DecisionRecord, NewSignal
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill

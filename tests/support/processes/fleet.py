@@ -15,9 +15,9 @@ import psutil
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.admin.demo_data import DEMO_USER
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import RiskProfile, StrategyStatus
-from engine.store.admin_rows import NewStrategy
-from engine.store.demo_data import DEMO_USER
 from engine.store.embedded.embedded_postgres import build_dsn
 from tests.support.processes.sparky import Sparky, command_lines
 

@@ -12,7 +12,7 @@ from engine.domain.positions import Side
 from engine.platform.http.service import HttpService
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
+from engine.venues.orders import PROTECTIVE_LETTERS, OrderRequest, OrderStatus, Protection, build_client_order_id
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
@@ -21,7 +21,7 @@ from tests.support.factories.markets import START_MS, Hands, flat_then_rising
 from tests.support.servers.simulated import VENUES, Simulated
 from tests.support.servers.stage import Stage
 
-STOP, TARGET = build_client_order_id("1", "l"), build_client_order_id("1", "t")
+STOP, TARGET = (build_client_order_id("1", letter) for letter in PROTECTIVE_LETTERS)
 
 
 @dataclass

@@ -6,9 +6,9 @@ import random
 from decimal import Decimal
 from uuid import UUID, uuid4
 
+from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decimals import product, total
 from engine.domain.positions import Side
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 from engine.venues.account_record import Income

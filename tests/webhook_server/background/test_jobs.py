@@ -11,7 +11,6 @@ from engine.venues.account_state import OpenOrder
 from tests.webhook_server.conftest import Site, until
 from tests.webhook_server.market import LiveAccount, Venues
 from webhook_server.app import WebhookServer, build
-from webhook_server.background.lease import LEASE_NAME
 from webhook_server.clock import SystemClock
 
 GRACE_S = 30.0
@@ -57,7 +56,7 @@ def started(site: Site, store: Store, account: Hanging) -> Iterator[WebhookServe
     account.gate.set()
     ended(server)
     server.lease.stop()
-    store.release_lease(LEASE_NAME, "two")
+    store.release_webhook_lease("two")
     server.workers.shutdown()
 
 
@@ -96,8 +95,8 @@ def test_a_server_that_loses_its_lease_looks_at_no_further_position(
     assert lease is not None
 
     def is_taken() -> bool:
-        store.release_lease(LEASE_NAME, "one")
-        return store.hold_lease(LEASE_NAME, "two", 600)
+        store.release_webhook_lease("one")
+        return store.hold_webhook_lease("two", 600)
 
     until(is_taken)  # between two renewals
     until(lambda: not lease.is_held)

@@ -12,7 +12,7 @@ from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site, until
 from tests.webhook_server.market import Venues
 from webhook_server.app import SLOT_LIMITS, WebhookServer, build
-from webhook_server.background.lease import LEASE_NAME, Lease, build_owner_name
+from webhook_server.background.lease import Lease, build_owner_name
 from webhook_server.clock import SystemClock
 
 
@@ -23,8 +23,8 @@ def pair(site: Site, store: Store) -> Iterator[tuple[WebhookServer, WebhookServe
     yield made[0], made[1]
     for server in made:
         server.workers.shutdown()
-    store.release_lease(LEASE_NAME, "one")
-    store.release_lease(LEASE_NAME, "two")
+    store.release_webhook_lease("one")
+    store.release_webhook_lease("two")
 
 
 def lease_of(server: WebhookServer) -> Lease:
@@ -53,25 +53,27 @@ def test_only_the_holder_of_the_lease_executes_and_the_next_takes_over(
 
 def test_a_server_that_lost_the_lease_sends_no_order(site: Site, store: Store) -> None:
     site.credentials()
-    assert store.hold_lease(LEASE_NAME, "one", 60)
+    assert store.hold_webhook_lease("one", 60)
     user = site.sender.user_id
     began = store.begin_execution("one", "a", user, None, "aster", "BTCUSDT", "BUY", "f", {}, is_paper=False)
     assert began.state == "new"
-    store.release_lease(LEASE_NAME, "one")
-    assert store.hold_lease(LEASE_NAME, "two", 60)
+    store.release_webhook_lease("one")
+    assert store.hold_webhook_lease("two", 60)
     assert not store.mark_request_submitted("one", "a", site.sender.user_id)
     assert store.mark_request_submitted("two", "a", site.sender.user_id)
-    store.release_lease(LEASE_NAME, "two")
+    store.release_webhook_lease("two")
 
 
 def test_the_lease_is_one_owners_until_it_ends(store: Store) -> None:
-    assert store.hold_lease(LEASE_NAME, "one", 60)
-    assert not store.hold_lease(LEASE_NAME, "two", 60)
-    assert store.hold_lease(LEASE_NAME, "one", 0)
-    assert store.hold_lease(LEASE_NAME, "two", 60)
-    store.release_lease(LEASE_NAME, "one")
-    assert not store.hold_lease(LEASE_NAME, "one", 60)
-    store.release_lease(LEASE_NAME, "two")
+    assert store.hold_webhook_lease("one", 60)
+    assert not store.hold_webhook_lease("two", 60)
+    assert (store.has_webhook_lease("one"), store.has_webhook_lease("two")) == (True, False)
+    assert store.hold_webhook_lease("one", 0)
+    assert not store.has_webhook_lease("one")
+    assert store.hold_webhook_lease("two", 60)
+    store.release_webhook_lease("one")
+    assert not store.hold_webhook_lease("one", 60)
+    store.release_webhook_lease("two")
 
 
 def test_asking_whether_the_lease_is_held_does_not_take_it_back(
@@ -82,7 +84,7 @@ def test_asking_whether_the_lease_is_held_does_not_take_it_back(
     assert lease.verify()
     lease.stop()
     assert not lease.verify()
-    assert store.hold_lease(LEASE_NAME, "two", 60)
+    assert store.hold_webhook_lease("two", 60)
     assert not lease.verify()
 
 
@@ -100,8 +102,8 @@ def test_what_waits_for_a_place_is_sent_to_the_server_that_took_over(
         until(lambda: admission.running == SLOT_LIMITS.per_user)
         waits = senders.submit(site.sender.post)
         until(lambda: admission.waiting == 1)
-        store.release_lease(LEASE_NAME, "one")
-        assert store.hold_lease(LEASE_NAME, "two", 60)
+        store.release_webhook_lease("one")
+        assert store.hold_webhook_lease("two", 60)
         away = waits.result(60)
         assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
         assert away.json()["error"] == "Another webhook server executes; this one stands by"

@@ -11,6 +11,7 @@ from engine.domain.errors import VenueUnavailable
 from engine.domain.strategy import StrategyStatus
 from engine.platform.settings.settings import Settings
 from engine.risk.limit_breach import LimitType
+from engine.risk.strategy_state import find_status_block
 from engine.store.store import Store
 from tests.webhook_server.conftest import Front, Site
 from tests.webhook_server.market import Venues
@@ -152,6 +153,7 @@ def test_a_strategy_that_does_not_run_may_only_close(site: Site) -> None:
     entry = site.sender.engine(strategy_id=str(strategy))
     assert entry.status_code == 429
     assert entry.json()["data"] == {"limitType": "strategy_status", "current": "paused", "limit": "running"}
+    assert entry.json()["message"] == find_status_block("paused")
     assert site.sender.engine(strategy_id=str(strategy), action="CLOSE").json()["action"] == "closed"
 
 

@@ -8,9 +8,9 @@ import pytest
 import requests
 import standardwebhooks.webhooks
 
+from engine.admin.demo_data import generate_webhook_secret
 from engine.domain.signal import Signal
 from engine.outbox.delivery import classify_response, signed_headers
-from engine.store.demo_data import generate_webhook_secret
 from tests.webhook_server.conftest import Sender, Site
 
 

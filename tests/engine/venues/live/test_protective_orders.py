@@ -16,10 +16,10 @@ from engine.venues.account_state import OrderKind
 from engine.venues.instrument import Instrument
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.live.protective_orders import build_trigger_orders, round_trigger_price
-from engine.venues.orders import OrderRequest, OrderStatus, Protection, build_client_order_id
+from engine.venues.orders import PROTECTIVE_LETTERS, OrderRequest, OrderStatus, Protection, build_client_order_id
 
 ORDER = "/fapi/v3/order"
-STOP, TARGET = build_client_order_id("1", "l"), build_client_order_id("1", "t")
+STOP, TARGET = (build_client_order_id("1", letter) for letter in PROTECTIVE_LETTERS)
 OpenVenue = Callable[..., CcxtVenue]
 Misbehave = Callable[..., None]
 

@@ -1,8 +1,8 @@
 import base64
 
+from engine.admin.demo_data import DEMO_USER, generate_webhook_secret, seed_demo
 from engine.domain.strategy import RiskProfile
 from engine.platform.settings.settings import Settings
-from engine.store.demo_data import DEMO_USER, generate_webhook_secret, seed_demo
 from engine.store.store import Store
 
 

@@ -7,13 +7,13 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from engine.admin.strategy_checks import DEFAULT_SYMBOLS, NewStrategy
 from engine.domain.strategy import RiskProfile, StrategyStatus
 from engine.platform.settings.component_settings import PrepareSettings
-from engine.store.admin_rows import NewStrategy
 from engine.store.store import Store
 
 DEMO_USER: Final = "demo@sparky.local"
-DEMO_SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+DEMO_SYMBOLS: Final = DEFAULT_SYMBOLS
 MAX_POSITION_USD: Final = {
     RiskProfile.CONSERVATIVE: Decimal(500),
     RiskProfile.BALANCED: Decimal(1000),

@@ -5,14 +5,14 @@ from typing import Final
 
 from engine.domain import decimals
 from engine.venues.instrument import Instrument
+from engine.venues.orders import PART_MARKS
 
-MAX_PARTS: Final = 35
+MAX_PARTS: Final = len(PART_MARKS)
 # What is too little for an order is forgotten only where it is worth little: no more than this (or the venue's least
 # notional), or as the rest of an exit no more than was closed and no more than the second bound; beside opposite
 # positions no more than that one.
 MAX_DUST_USD: Final = Decimal(10)
 MAX_REST_USD: Final = Decimal(250)
-_PART_SUFFIXES: Final = "123456789abcdefghijklmnopqrstuvwxyz"  # of the second order of a leg and those after it
 
 
 def split_quantity(quantity: Decimal, instrument: Instrument) -> tuple[Decimal, ...]:
@@ -87,9 +87,3 @@ def describe_too_little(held: Decimal, price: Decimal, instrument: Instrument) -
         f"{quantity} is too little for an order (the least is {least}), and worth {usd:.2f} USD: "
         "the position stays open"
     )
-
-
-def build_part_leg(leg: str, number: int) -> str:
-    """The letter of the leg for the first of its orders, number 0, with a mark for the others; see
-    `engine.venues.venue.client_order_id`."""
-    return leg if number == 0 else f"{leg}{_PART_SUFFIXES[number - 1]}"

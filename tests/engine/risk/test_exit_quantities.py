@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.risk.order_sizes import MAX_PARTS, min_order_quantity, protected_quantity, split_quantity
+from engine.risk.exit_quantities import MAX_PARTS, min_order_quantity, protected_quantity, split_quantity
 from engine.venues.instrument import Instrument
 
 

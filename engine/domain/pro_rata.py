@@ -10,7 +10,7 @@ from engine.domain import decimals
 ZERO: Final = Decimal(0)
 
 
-def split_proportionally(quantity: Decimal, held: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
+def split_pro_rata(quantity: Decimal, held: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
     """`quantity` shared in proportion to `held`, in whole units; those with the largest remainders get one unit more.
 
     `quantity` is at most the sum of `held`, and all of them are multiples of `unit`.
@@ -27,7 +27,7 @@ def split_proportionally(quantity: Decimal, held: Sequence[Decimal], unit: Decim
     return [decimals.product(unit, Decimal(each)) for each in whole]
 
 
-def unit_of(quantities: Sequence[Decimal], lot: Decimal | None) -> Decimal:
+def find_unit(quantities: Sequence[Decimal], lot: Decimal | None) -> Decimal:
     """The lot, where all `quantities` are multiples of it; else the last decimal place that one of them uses."""
     if lot is not None and all(Fraction(each) / Fraction(lot) % 1 == 0 for each in quantities):
         return lot
