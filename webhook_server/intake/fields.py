@@ -10,12 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from engine.domain import decimals, symbol_names
 from engine.domain.signal import SignalAction
+from engine.domain.signal_payload import MAX_USD, MIN_SIZE
 from engine.platform.plain_text import sanitize_for_storage
 from webhook_server.intake import actions, ascii_case, field_reasons, numerals, symbols
 
-MAX_USD: Final = Decimal(1_000_000_000)
-# Less of a size or of a percentage is a mistake; prices may be as small as any tick.
-MIN_SIZE: Final = Decimal("0.00000001")
 # Numbers below are seconds since 1970 (up to the year 5138), those above are milliseconds (from 1973).
 MIN_MILLISECONDS: Final = 100_000_000_000
 _ISO: Final = re.compile(
@@ -40,17 +38,9 @@ def _parse_symbol(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str) or info.context not in _SENDER_CONTEXTS:
         return _to_upper(value)
     try:
-        return symbols.normalize_symbol(value)
-    except ValueError:
-        written = symbol_names.upper(value)
-        if info.context is EXIT_FROM_SENDER and is_possible_venue_symbol(written):
-            return written  # it may be held under the exchange's own name; if not, it is refused as not listed
-        raise
-
-
-def is_possible_venue_symbol(written: str) -> bool:
-    """Whether a position may be booked under that name: exchanges have names of their own, also with a line."""
-    return symbol_names.is_name(written.replace("_", "X"))
+        return symbol_names.read_symbol(value, is_exit=info.context is EXIT_FROM_SENDER)
+    except ValueError as error:
+        raise ValueError(f"{error}; {symbols.ACCEPTED_FORMS}") from None
 
 
 def _to_lower(value: object) -> object:
