@@ -5,6 +5,7 @@ tests/webhook_server/intake/test_signal_payload.py holds the two together.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +13,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from engine.domain import symbol_names
 from engine.domain.decimals import format_plain
@@ -28,6 +29,7 @@ MAX_USD: Final = Decimal(1_000_000_000)
 # Less of a size or of a percentage is a mistake; prices may be as small as any tick.
 MIN_SIZE: Final = Decimal("0.00000001")
 MAX_REASONING: Final = 1000
+_EXCHANGE: Final = re.compile(r"[A-Za-z0-9]{2,30}")
 _MAX_PLACES: Final = 20  # with the digits before the point fewer than the webhook server reads of one number
 
 
@@ -42,6 +44,13 @@ class SignalSource(StrEnum):
     KILL_SWITCH = "kill_switch"
 
 
+def _check_exchange(name: str) -> str:
+    name = name.strip()
+    if not _EXCHANGE.fullmatch(name):
+        raise ValueError("must be 2 to 30 letters and digits")
+    return name
+
+
 def _drop_blank(text: object) -> object:
     """Text as it can be stored; None for a blank one, which the webhook server takes for absent."""
     if not isinstance(text, str):
@@ -52,7 +61,7 @@ def _drop_blank(text: object) -> object:
 _Size = Annotated[Decimal, Field(ge=MIN_SIZE, le=MAX_USD, decimal_places=_MAX_PLACES)]
 _StopPercent = Annotated[Decimal, Field(ge=MIN_SIZE, lt=100, decimal_places=_MAX_PLACES)]
 _TakeProfitPercent = Annotated[Decimal, Field(ge=MIN_SIZE, le=1000, decimal_places=_MAX_PLACES)]
-_Reasoning = Annotated[str | None, BeforeValidator(_drop_blank), Field(max_length=MAX_REASONING)]
+_Reasoning = Annotated[Annotated[str, Field(max_length=MAX_REASONING)] | None, BeforeValidator(_drop_blank)]
 
 
 class SignalPayload(Frozen):
@@ -67,7 +76,7 @@ class SignalPayload(Frozen):
     signal_id: UUID
     source: SignalSource
     action: SignalAction
-    exchange: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{2,30}$")]
+    exchange: Annotated[str, AfterValidator(_check_exchange)]
     symbol: str
     strategy_id: UUID | None = None
     environment: Literal["production", "paper"] | None = None

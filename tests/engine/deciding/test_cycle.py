@@ -44,6 +44,15 @@ def test_a_cycle_records_what_was_seen_said_and_made_of_it_and_leaves_a_signal()
     assert signal.ttl_s == 60.0
 
 
+def test_a_decision_that_the_webhook_server_would_refuse_is_recorded_as_a_hold_that_says_why() -> None:
+    world = World(context=a_context(a_strategy(exchange="x")))
+    outcome = world.run()
+    (record,), (signal,) = world.records, world.signals
+    assert (record.action, record.size_usd, record.raw_answer) == (Action.HOLD, Decimal(0), LONG)
+    assert record.reason == "no signal can be sent: exchange must be 2 to 30 letters and digits"
+    assert (signal, outcome.signal_id, outcome.failure) == (None, None, None)
+
+
 def test_time_spent_on_others_is_not_the_engines() -> None:
     outcome = World(permit_wait_s=3.0).run()
     assert outcome.waited_permit_s == pytest.approx(3.0)
