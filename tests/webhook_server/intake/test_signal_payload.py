@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -30,35 +30,59 @@ from webhook_server.intake.schemas import AiSignal, WebhookSignal, parse_signal,
 SPELLINGS = ("BTCUSDT", "btc/usdt:usdt", "BTC-USDT-SWAP", "1000PEPEUSDT", "币安人生USDT", "BTCUSDT_260327", " T/USD ")
 VENUE_NAMES = ("BTC_USDT", "PF_XBTUSD", "BTCUSD_PERP", "USDT", "XPERP")
 NO_SYMBOLS = ("", "B", "BTC USDT", "BTC/USDT-251226", "\u0412\u0422\u0421USDT", "x" * 40)
+ENTRY_TERMS = {"position_size_usd", "stop_loss_percent", "take_profit_percent"}
+ENTRY: dict[str, Any] = {
+    "user_id": UUID(int=1),
+    "signal_id": UUID(int=2),
+    "source": SignalSource.AI_ENGINE,
+    "action": SignalAction.BUY,
+    "exchange": "aster",
+    "symbol": "BTCUSDT",
+    "position_size_usd": Decimal(100),
+}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-symbols = st.sampled_from(SPELLINGS + VENUE_NAMES + NO_SYMBOLS) | st.text(LETTERS, min_size=1, max_size=31)
-exchanges = st.sampled_from(("aster", "Binance", "x", "a-b", "", "okx\n")) | st.text("abz019", max_size=31)
-edges = st.sampled_from(
-    [Decimal(text) for text in ("0", "1E-8", "9E-9", "99.99999999999999999999", "100", "1000", "1000.0001", "1E+9")]
-)
-numbers = edges | st.decimals(0, 2_000_000_000, places=20) | st.decimals(0, 2_000, places=4)
 moments = st.datetimes(datetime(1971, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - in UTC
+percents = st.decimals(Decimal("1E-8"), Decimal("99.99"), places=20) | st.decimals(1, 99, places=2)
+EDGES = [
+    Decimal(text)
+    for text in ("0", "9E-9", "1E-8", "1", "99.99999999999999999999", "100", "1000", "1000.00001", "1E+9", "1000000001")
+]
+numbers = st.decimals(0, 2_000_000_000, places=20) | st.decimals(0, 2_000, places=4)
 
-payload_fields = st.fixed_dictionaries(
+usual_fields = st.fixed_dictionaries(
     {
         "user_id": st.uuids(),
         "signal_id": st.uuids(),
         "source": st.sampled_from(SignalSource),
         "action": st.sampled_from(SignalAction),
-        "exchange": exchanges,
-        "symbol": symbols,
+        "exchange": st.sampled_from(("aster", "Binance", "okx\n")),
+        "symbol": st.sampled_from(SPELLINGS),
+        "position_size_usd": st.decimals(Decimal("0.01"), 1_000_000_000, places=20),
     },
     optional={
         "strategy_id": st.uuids(),
         "environment": st.sampled_from(("production", "paper")),
-        "position_size_usd": numbers,
-        "stop_loss_percent": numbers,
-        "take_profit_percent": numbers,
-        "ai_confidence": st.floats(-0.1, 1.1),
+        "stop_loss_percent": percents,
+        "take_profit_percent": percents,
+        "ai_confidence": st.floats(0, 1),
         "ai_reasoning": st.text(max_size=100),
         "expires_at": moments,
     },
+)
+# One field at a time, or what is wrong with one would hide what is wrong with another.
+odd_fields: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    *(
+        st.fixed_dictionaries({name: values})
+        for name, values in {
+            "exchange": st.sampled_from(("x", "a-b", "", "binance" * 5)) | st.text("abzé19", max_size=31),
+            "symbol": st.sampled_from(VENUE_NAMES + NO_SYMBOLS) | st.text(LETTERS, min_size=1, max_size=31),
+            "position_size_usd": numbers,
+            "stop_loss_percent": numbers,
+            "take_profit_percent": numbers,
+            "ai_confidence": st.floats(-0.1, 1.1),
+        }.items()
+    )
 )
 
 
@@ -89,42 +113,48 @@ def check_same_meaning(payload: SignalPayload) -> None:
         assert signal.symbol == written or signal.symbol == symbol_names.normalize_symbol(written)
         return
     assert signal.symbol == symbol_names.normalize_symbol(payload.symbol)
-    terms = {"position_size_usd", "stop_loss_percent", "take_profit_percent", "expires_at"}
+    terms = ENTRY_TERMS | {"expires_at"}
     assert signal.model_dump(include=terms) == payload.model_dump(include=terms)
     assert (signal.leverage, signal.order_type, signal.price, signal.timestamp) == (1, "MARKET", None, None)
 
 
-@given(payload_fields)
-def test_what_can_be_built_is_accepted_with_its_meaning_and_what_cannot_would_be_refused(fields: Any) -> None:
-    is_exit = fields["action"] is SignalAction.CLOSE
-    terms = {"position_size_usd", "stop_loss_percent", "take_profit_percent"}
-    if is_exit:
-        fields = {name: value for name, value in fields.items() if name not in terms}
+def check_that_both_agree(fields: dict[str, Any]) -> None:
+    """Either it can be built and is read with its meaning, or the webhook server would refuse it."""
     try:
         payload = SignalPayload(**fields)
     except ValidationError as error:
         faults = {str(fault["loc"][0]) for fault in error.errors()}
-        unchecked = SignalPayload.model_construct(**fields)
         try:
-            read(unchecked.to_json())
+            read(SignalPayload.model_construct(**fields).to_json())
         except FieldError:
             return
-        assert is_exit, faults
-        assert faults == {"ai_confidence"}  # what only informs stops no exit
+        is_exit = fields["action"] is SignalAction.CLOSE
+        assert (is_exit, faults) == (True, {"ai_confidence"})  # what only informs stops no exit
     else:
         check_same_meaning(payload)
 
 
+@given(usual_fields, st.just({}) | odd_fields)
+@settings(max_examples=500)
+def test_what_can_be_built_is_accepted_with_its_meaning_and_what_cannot_would_be_refused(
+    usual: dict[str, Any], odd: dict[str, Any]
+) -> None:
+    left_out = ENTRY_TERMS if usual["action"] is SignalAction.CLOSE else set()
+    check_that_both_agree({name: value for name, value in (usual | odd).items() if name not in left_out})
+
+
+@pytest.mark.parametrize("name", sorted(ENTRY_TERMS))
+@pytest.mark.parametrize("action", [SignalAction.BUY, SignalAction.SELL])
+def test_the_bounds_of_both_are_the_same(name: str, action: SignalAction) -> None:
+    for edge in EDGES:
+        check_that_both_agree({**ENTRY, "action": action, name: edge})
+
+
 def test_an_exit_cannot_hold_the_terms_of_an_entry_and_an_entry_needs_a_size() -> None:
-    entry = {
-        "user_id": UUID(int=1),
-        "signal_id": UUID(int=2),
-        "source": SignalSource.AI_ENGINE,
-        "action": SignalAction.BUY,
-        "exchange": "aster",
-        "symbol": "BTCUSDT",
-    }
-    for wrong in (entry, entry | {"action": SignalAction.CLOSE, "position_size_usd": Decimal(1)}):
+    for wrong in (
+        {name: value for name, value in ENTRY.items() if name != "position_size_usd"},
+        ENTRY | {"action": SignalAction.CLOSE},
+    ):
         with pytest.raises(ValidationError) as caught:
             SignalPayload.model_validate(wrong)
         assert [fault["loc"] for fault in caught.value.errors()] == [("position_size_usd",)]
