@@ -26,20 +26,18 @@ from engine.domain.decision import Action
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.risk.entry_rules import UNRESTRICTED
-from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.cycles import DecisionRecord
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
+from tests.support.factories.signals import new_signal
 from tests.support.processes.sparky import Sparky
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 STRATEGIES = 100
 RECORD_DECISIONS = """
-  select record_decision(gen_random_uuid(), s.id,
-    jsonb_build_object('action', 'LONG', 'symbol', y.symbol, 'size_usd', 100, 'confidence', 0.9),
-    jsonb_build_object('action', case round.n %% 2 when 0 then 'BUY' else 'CLOSE' end, 'symbol', y.symbol,
-      'exchange', 'aster', 'size_usd', 100, 'confidence', 0.9, 'reasoning', '', 'ttl_s', 3000))
-  from generate_series(0, %s) as round(n), unnest(%s::uuid[]) as s(id), unnest(%s::text[]) as y(symbol)
-  order by round.n"""
+  select record_decision(s.decision_id, s.strategy_id, '{"action": "LONG", "size_usd": 100}', s.payload, 3000)
+  from unnest(%s::uuid[], %s::uuid[], %s::text[]) with ordinality as s(decision_id, strategy_id, payload, n)
+  order by s.n"""
 LATENCY_QUERY = """
   select count(*), extract(epoch from max(f.created_at) - min(f.created_at)),
     percentile_cont(0.5) within group (order by f.created_at - o.created_at),
@@ -76,14 +74,15 @@ def _measure(sparky: Sparky, signals: int, rate: float, seconds: float, *, has_p
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = MessageClient(context, sparky.home / "run")
     with sparky.store() as store, psycopg.connect(build_dsn(sparky.home), autocommit=True) as connection:
-        strategies = _create_strategies(store)
+        user = store.ensure_user("bench@example.org")
+        strategies = _create_strategies(store, user)
         sparky.wait_for(lambda: len(sparky.family()) > STRATEGIES, "every strategy's process")
         time.sleep(3)  # until they have settled: their first decisions are hours away
         print(f"| {'measure':<34} | {'signals':>8} | {'per s':>7} | {'p50 ms':>8} | {'p99 ms':>8} | {'max ms':>8} |")
         print(f"|{'-' * 36}|{'-' * 10}|{'-' * 9}|{'-' * 10}|{'-' * 10}|{'-' * 10}|")
-        _record_paced(store, strategies, 2.0, rate, client)  # warms connections, quotes and caches
+        _record_paced(store, user, strategies, 2.0, rate, client)  # warms connections, quotes and caches
         last = _fetch_last_seq(connection)
-        _record_paced(store, strategies, seconds, rate, client)
+        _record_paced(store, user, strategies, seconds, rate, client)
         _print_row(connection, last, f"paced, {rate:g}/s")
         last = _fetch_last_seq(connection)
         if has_profile:
@@ -92,7 +91,7 @@ def _measure(sparky: Sparky, signals: int, rate: float, seconds: float, *, has_p
         cpu = _measure_cpu(sparky)
         rounds = max(1, signals // (len(strategies) * len(SYMBOLS)))
         with connection.transaction():
-            connection.execute(RECORD_DECISIONS, [rounds - 1, strategies, list(SYMBOLS)])
+            connection.execute(RECORD_DECISIONS, _build_signals(user, strategies, rounds))
         client.tell("dispatcher", SignalQueued(signal_id=uuid4()))
         _wait_until_drained(connection)
         _print_row(connection, last, "saturated")
@@ -109,8 +108,7 @@ def _measure(sparky: Sparky, signals: int, rate: float, seconds: float, *, has_p
     context.destroy(linger=0)
 
 
-def _create_strategies(store: Store) -> list[UUID]:
-    user = store.ensure_user("bench@example.org")
+def _create_strategies(store: Store, user: UUID) -> list[UUID]:
     store.set_webhook_secret(user, generate_webhook_secret())
     paused = StrategyStatus.RUNNING
     made = [
@@ -129,17 +127,32 @@ def _create_strategies(store: Store) -> list[UUID]:
     return [row.id for row in made]
 
 
-def _record_paced(store: Store, strategies: list[UUID], seconds: float, rate: float, client: MessageClient) -> None:
+def _build_signals(user: UUID, strategies: list[UUID], rounds: int) -> list[list[object]]:
+    """Ids of decisions and of their strategies, and the payloads: an entry and an exit of each lane in turn."""
+    lanes = [(number, strategy, symbol) for number in range(rounds) for strategy in strategies for symbol in SYMBOLS]
+    signals = [
+        new_signal(user, strategy, uuid4(), SignalAction.CLOSE if number % 2 else SignalAction.BUY, symbol=symbol)
+        for number, strategy, symbol in lanes
+    ]
+    payloads = [signal.payload for signal in signals]
+    return [
+        [payload.signal_id for payload in payloads],
+        [payload.strategy_id for payload in payloads],
+        [payload.to_json() for payload in payloads],
+    ]
+
+
+def _record_paced(
+    store: Store, user: UUID, strategies: list[UUID], seconds: float, rate: float, client: MessageClient
+) -> None:
     began, number = time.monotonic(), 0
     while (due := began + number / rate) < began + seconds:
         time.sleep(max(0.0, due - time.monotonic()))
         record = DecisionRecord(action=Action.LONG, symbol="BTCUSDT", size_usd=Decimal(100), confidence=0.9)
         lane = number // 2 % len(strategies)
-        signal = NewSignal(
-            action=SignalAction.CLOSE if number % 2 else SignalAction.BUY,
-            symbol="BTCUSDT", exchange="aster", size_usd=Decimal(100), confidence=0.9, ttl_s=60,
-        )  # fmt: skip
-        recorded = store.record_decision(uuid4(), strategies[lane], record, signal)
+        decision_id, action = uuid4(), SignalAction.CLOSE if number % 2 else SignalAction.BUY
+        signal = new_signal(user, strategies[lane], decision_id, action)
+        recorded = store.record_decision(decision_id, strategies[lane], record, signal)
         client.tell("dispatcher", SignalQueued(signal_id=recorded.decision_id))
         number += 1
     time.sleep(1)

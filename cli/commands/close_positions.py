@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from cli.output import Column, to_json_data
 from cli.run import process_plan
 from engine.domain.positions import Position
-from engine.domain.signal import Signal, SignalOutcome
+from engine.domain.signal import SignalOutcome
+from engine.domain.signal_payload import SignalSource, build_exit_payload
 from engine.outbox import delivery
 from engine.platform.errors import ConfigurationError, SealedElsewhere, SparkyError
 from engine.platform.http.deadline_session import DeadlineSession
@@ -135,22 +136,11 @@ def _close_position(sender: DeadlineSession, url: str, store: Store, position: P
 
 
 def _send_close(sender: DeadlineSession, url: str, position: Position, secret: SecretStr) -> delivery.DeliveryAttempt:
-    now = datetime.now(UTC)
-    name = uuid.uuid5(position.id, f"kill/{now.isoformat()}")
-    payload = {
-        "user_id": str(position.user_id),
-        "exchange": position.exchange,
-        "symbol": position.symbol,
-        "action": "CLOSE",
-        "strategy_id": None if position.strategy_id is None else str(position.strategy_id),
-        "environment": "paper" if position.is_paper else "production",
-        "source": "kill_switch",
-        "signal_id": str(name),
-    }
-    row = {"id": name, "user_id": position.user_id, "strategy_id": position.strategy_id, "symbol": position.symbol}
-    signal = Signal.model_validate(row | {"payload": payload, "attempts": 1, "created_at": now, "expires_at": now})
+    """Raises UnsendableSignal."""
+    signal_id = uuid.uuid5(position.id, f"kill/{datetime.now(UTC).isoformat()}")
+    body = build_exit_payload(position, signal_id, SignalSource.KILL_SWITCH).to_json()
     for _ in range(MAX_ATTEMPTS):
-        attempt = delivery.post(sender, url, signal, secret)
+        attempt = delivery.post_body(sender, url, signal_id, body, secret)
         if attempt.outcome is not SignalOutcome.RETRY:
             break
         time.sleep(min(attempt.retry_in_s or 1.0, 2.0))

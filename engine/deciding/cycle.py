@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from engine.deciding import decision_parser as decisions
 from engine.deciding.budget import UnrecordedSpend, find_spent_budget
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.decision_record import record_of, signal_of, tried_again
+from engine.deciding.decision_record import record_of, tried_again, with_signal
 from engine.deciding.prompt import SymbolView, build_prompt, market_block
 from engine.domain.decision import Action, Decision
 from engine.domain.errors import CompletionCutOff, StrategyFault
@@ -143,14 +143,17 @@ class _Cycle:
         self._check_budget(context)
         views = self._fetch_views(context.strategy)
         attempts = self.attempts = self._make_retrier(context, views, may_enter=may_enter)
-        call, self.decision = self._decide(attempts)
+        call, decided = self._decide(attempts)
+        decision_id = self.ports.new_id()
+        self.decision, signal = with_signal(decided, context.strategy, decision_id, self.ports.signal_ttl_s)
         self.is_cut = call.outcome is LlmOutcome.CUT
         shown = attempts.prompt.candles
         missing = tuple(self.without_data)
         market = market_block(
             context, views, entries_allowed=may_enter, rounded=False, candles=shown, without_data=missing
         )
-        self._record(record_of(self.decision, call, attempts, market, self.ports.unrecorded.usd), self.decision)
+        record = record_of(self.decision, call, attempts, market, self.ports.unrecorded.usd)
+        self._record(decision_id, record, self.decision, signal)
 
     def _load_context(self) -> StrategyContext:
         with self._external_wait(), refusals_as_outages():
@@ -265,11 +268,7 @@ class _Cycle:
             return decisions.as_hold(decision, f"{decision.symbol} has no data: {self.without_data[decision.symbol]}")
         return decision
 
-    def _record(self, record: DecisionRecord, decision: Decision) -> None:
-        assert self.context is not None  # noqa: S101 - a decision was made in it
-        signal = signal_of(decision, self.context.strategy, self.ports.signal_ttl_s)
-        decision_id = self.ports.new_id()
-
+    def _record(self, decision_id: UUID, record: DecisionRecord, decision: Decision, signal: NewSignal | None) -> None:
         def keep() -> RecordedDecision:
             with refusals_as_outages():
                 return self.ports.records.record_decision(decision_id, self.strategy_id, record, signal)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
+from engine.deciding.decision_parser import as_hold
 from engine.deciding.prompt import prompt_hash, render_notes
 from engine.domain.completion import Usage
 from engine.domain.decision import Decision
-from engine.domain.signal import SIGNAL_ACTIONS
+from engine.domain.signal_payload import UnsendableSignal, build_decision_payload
 from engine.domain.strategy import Strategy
 from engine.llm.llm_call import LlmCall
 from engine.llm.retry import CompletionRetrier
@@ -97,19 +99,15 @@ def _call_record(call: LlmCall, *, is_decisive: bool) -> CallRecord:
     )
 
 
-def signal_of(decision: Decision, strategy: Strategy, ttl_s: float) -> NewSignal | None:
-    """The signal that a decision leaves in the outbox; None for a HOLD."""
-    action = SIGNAL_ACTIONS.get(decision.action)
-    if action is None or decision.symbol is None:
-        return None
-    return NewSignal(
-        action=action,
-        symbol=decision.symbol,
-        exchange=strategy.exchange,
-        size_usd=decision.size_usd,
-        confidence=decision.confidence,
-        reasoning=decision.reasoning,
-        stop_loss_percent=decision.stop_loss_percent,
-        take_profit_percent=decision.take_profit_percent,
-        ttl_s=ttl_s,
-    )
+def with_signal(
+    decision: Decision, strategy: Strategy, decision_id: UUID, ttl_s: float
+) -> tuple[Decision, NewSignal | None]:
+    """The decision with the signal that it leaves in the outbox, None for a HOLD.
+
+    What the webhook server would refuse anyway (its row may have been made by hand) is a HOLD that says why.
+    """
+    try:
+        payload = build_decision_payload(decision, strategy, decision_id)
+    except UnsendableSignal as error:
+        return as_hold(decision, f"no signal can be sent: {error}"), None
+    return decision, None if payload is None else NewSignal(payload=payload, ttl_s=ttl_s)

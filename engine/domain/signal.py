@@ -37,7 +37,10 @@ SIGNAL_ACTIONS = {
 
 
 class Signal(Row):
-    """A row of the outbox that the dispatcher has leased; `payload` is the request body, without any secret."""
+    """A row of the outbox that the dispatcher has leased.
+
+    `payload` is the body to be sent, as JSON with exact numbers (int and Decimal): see `engine.domain.signal_payload`.
+    """
 
     id: UUID
     user_id: UUID

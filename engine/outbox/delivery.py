@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 import requests
 from pydantic import SecretStr
@@ -16,6 +17,7 @@ from standardwebhooks.webhooks import Webhook
 from urllib3.exceptions import HTTPError
 
 from engine.domain.signal import Signal, SignalOutcome
+from engine.domain.signal_payload import write_json
 from engine.platform.backoff import jittered_backoff_s
 from engine.platform.http.deadline_session import DeadlineSession
 from engine.platform.http.retry_after import retry_after_s
@@ -39,13 +41,13 @@ class DeliveryAttempt:
     retry_in_s: float | None = None
 
 
-def signed_headers(signal: Signal, body: str, secret: SecretStr, now: datetime) -> dict[str, str]:
+def signed_headers(signal_id: UUID, body: str, secret: SecretStr, now: datetime) -> dict[str, str]:
     """The headers of one attempt at `now`. Raises ValueError when the secret is not of the ``whsec_`` form."""
     return {
         "content-type": "application/json",
-        "webhook-id": str(signal.id),
+        "webhook-id": str(signal_id),
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret.get_secret_value()).sign(str(signal.id), now, body),
+        "webhook-signature": Webhook(secret.get_secret_value()).sign(str(signal_id), now, body),
     }
 
 
@@ -57,18 +59,33 @@ def post(
     jitter: Callable[[], float] = random.random,
     total_s: float = TOTAL_S,
 ) -> DeliveryAttempt:
-    """Sends `signal` once. Every way it can end comes back as an `Attempt`; nothing is raised for a peer's fault.
+    """Sends `signal` once, as it is stored; see `post_body`."""
+    body = write_json(signal.payload)
+    return post_body(sender, url, signal.id, body, secret, signal.attempts, jitter, total_s)
 
-    It ends within `total_s`. `jitter` gives numbers from 0 up to 1.
+
+def post_body(
+    sender: DeadlineSession,
+    url: str,
+    signal_id: UUID,
+    body: str,
+    secret: SecretStr,
+    attempts: int = 1,
+    jitter: Callable[[], float] = random.random,
+    total_s: float = TOTAL_S,
+) -> DeliveryAttempt:
+    """Sends a signal once. Every way it can end comes back as a `DeliveryAttempt`: no fault of a peer is raised.
+
+    `attempts` counts those made so far, this one included. It ends within `total_s`. `jitter` gives numbers from 0 up
+    to 1.
     """
-    body = json.dumps(signal.payload, separators=(",", ":"))
-    headers = signed_headers(signal, body, secret, datetime.now(UTC))
+    headers = signed_headers(signal_id, body, secret, datetime.now(UTC))
     try:
         status, told, answer = sender.send(url, body.encode(), headers, min(CONNECT_TIMEOUT_S, total_s), total_s)
     except (requests.RequestException, HTTPError, OSError) as error:
         reason = f"no answer: {type(error).__name__}"
-        return DeliveryAttempt(SignalOutcome.RETRY, None, reason, wait_before_retry(signal.attempts, jitter()))
-    return classify_response(status, told, answer, signal.attempts, datetime.now(UTC), jitter())
+        return DeliveryAttempt(SignalOutcome.RETRY, None, reason, wait_before_retry(attempts, jitter()))
+    return classify_response(status, told, answer, attempts, datetime.now(UTC), jitter())
 
 
 def classify_response(

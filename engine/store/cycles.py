@@ -12,11 +12,12 @@ from pydantic import BeforeValidator, Field, ValidationError
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
 from engine.domain.positions import Position
-from engine.domain.signal import Signal, SignalAction, SignalOutcome
+from engine.domain.signal import Signal, SignalOutcome
+from engine.domain.signal_payload import SignalPayload
 from engine.domain.strategy import StrategyContext
 from engine.platform.values import Frozen, Row, Utc
 from engine.store.transport.rpc import Rpc
-from engine.store.values import convert_decimals_to_floats, format_validation_errors
+from engine.store.values import format_validation_errors
 
 logger = structlog.get_logger()
 
@@ -87,16 +88,10 @@ class DecisionRecord(Frozen):
 
 
 class NewSignal(Frozen):
-    """A signal for the outbox, recorded with its decision; it expires `ttl_s` seconds later."""
+    """A signal for the outbox, recorded with its decision; it expires `ttl_s` seconds after the call by the database's
+    clock."""
 
-    action: SignalAction
-    symbol: str
-    exchange: str
-    size_usd: Decimal
-    confidence: float
-    reasoning: str = ""
-    stop_loss_percent: float | None = None
-    take_profit_percent: float | None = None
+    payload: SignalPayload
     ttl_s: float = Field(gt=0)
 
 
@@ -206,15 +201,16 @@ class EngineStore:
     ) -> RecordedDecision:
         """Records the decision and, in the same transaction, its signal (whose id is the decision's).
 
-        Idempotent by `decision_id`. An entry is suppressed while the
-        strategy is not running or beyond its drawdown; a CLOSE never is.
+        Idempotent by `decision_id`. An entry is suppressed while the strategy is not running or beyond its drawdown; a
+        CLOSE never is. Raises InvalidCommand for a payload of another decision, strategy or person.
         """
         recorded = self.rpc.call(
             "record_decision",
             decision_id=decision_id,
             strategy_id=strategy_id,
             record=record.model_dump(mode="json"),
-            signal=signal.model_dump(mode="json") if signal else None,
+            payload=signal.payload.to_json() if signal else None,
+            ttl_s=signal.ttl_s if signal else None,
             engine=self.engine,
         )
         return RecordedDecision.model_validate(recorded)
@@ -230,9 +226,7 @@ class EngineStore:
         `attempts` counts the claims of a signal, this one included.
         """
         rows = self.rpc.call("claim_signals", owner=owner, limit=limit, lease_s=lease_s, engine=self.engine)
-        return tuple(
-            Signal.model_validate({**row, "payload": convert_decimals_to_floats(row["payload"])}) for row in rows
-        )
+        return tuple(Signal.model_validate(row) for row in rows)
 
     def record_delivery_outcomes(self, owner: str, outcomes: Sequence[DeliveryOutcome]) -> frozenset[UUID]:
         """Ends attempts; returns the signal ids whose lease `owner` still had. A retry after expiry expires the

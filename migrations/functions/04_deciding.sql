@@ -1,6 +1,6 @@
 -- What the engine asks of the database: which strategies run, all that one cycle needs, and the record of its decision.
--- Every function that others call returns one jsonb. SQLSTATE SK404 (no such row), SK409 (state forbids it) and SK400 (bad
--- argument) are ours.
+-- Every function that others call returns one jsonb. SQLSTATE SK404 (no such row), SK409 (state forbids it), SK400 (bad
+-- argument) and SK426 (an engine of an older version) are ours.
 
 create or replace function public.running_strategies() returns jsonb
 language sql stable security definer set search_path = '' as $$
@@ -111,22 +111,48 @@ begin
 end
 $$;
 
--- Records a decision for the present engine. The check comes last: a record that waits for its strategy's row must not keep
--- the
--- lease from being renewed.
+-- Records a decision for the present engine, with its signal. p_payload is the finished body for the webhook server, the JSON text
+-- of `engine.domain.signal_payload`: as text, so that no transport rounds a number. It expires p_ttl_s from now, however long the
+-- record waits for its strategy's row. The engine is checked last: a record that waits must not keep the lease from being renewed.
 create or replace function public.record_decision(
-  p_decision_id uuid, p_strategy_id uuid, p_record jsonb, p_signal jsonb default null, p_engine uuid default null
+  p_decision_id uuid, p_strategy_id uuid, p_record jsonb, p_payload text default null, p_ttl_s double precision default null,
+  p_engine uuid default null
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
-  v_recorded jsonb := public.record_decision_unchecked(p_decision_id, p_strategy_id, p_record, p_signal);
+  v_expires_at timestamptz := clock_timestamp() + make_interval(secs => p_ttl_s);
+  v_recorded jsonb := public.record_decision_unchecked(
+    p_decision_id, p_strategy_id, p_record, public.add_expiry(p_payload::jsonb, v_expires_at)
+  );
 begin
   perform public.check_engine(p_engine);
   return v_recorded;
 end
 $$;
 
--- One transaction: the log row, what it cost, and the signal. The strategy's row is locked, so its signals are numbered in order.
+-- The payload of a signal that expires at this moment. It is the one field that is written here: claim_signals ends a signal by the
+-- database's clock, and the webhook server must read the same moment as the row has.
+create or replace function public.add_expiry(p_payload jsonb, p_expires_at timestamptz) returns jsonb
+language sql stable set search_path = '' as $$
+  select p_payload || jsonb_build_object(
+    'expires_at', to_char(p_expires_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+  )
+$$;
+
+-- How an engine of an older version calls: it was not restarted after the migration, and what it would record is no signal any
+-- more. SK426 is none of the states that an engine takes for final: its strategies go on as soon as it is restarted.
+create or replace function public.record_decision(
+  p_decision_id uuid, p_strategy_id uuid, p_record jsonb, p_signal jsonb default null, p_engine uuid default null
+) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+begin
+  raise exception 'this engine is of an older version than the database: restart it with the present one'
+    using errcode = 'SK426';
+end
+$$;
+
+-- One transaction: the log row, what it cost, and the signal, whose payload p_signal is. The strategy's row is locked, so its
+-- signals are numbered in order.
 create or replace function public.record_decision_unchecked(
   p_decision_id uuid, p_strategy_id uuid, p_record jsonb, p_signal jsonb default null
 ) returns jsonb
@@ -213,35 +239,25 @@ begin
 end
 $$;
 
--- The payload is the body of POST /webhook/ai-signal; the dispatcher adds the signature, no secret is ever stored here.
+-- Stores the payload as it is: the body of POST /webhook/ai-signal, to which the dispatcher adds the signature. No secret is ever
+-- stored here. Its ids are compared with the row that this transaction has locked, because the signature is made with the secret
+-- of the row's person. Whether it is on paper is the strategy's at this moment.
 create or replace function public.queue_signal(
   p_signal_id uuid, p_strategy public.ai_strategies, p_signal jsonb
 ) returns void
 language plpgsql set search_path = '' as $$
 declare
   v_now timestamptz := clock_timestamp();
-  v_expires_at timestamptz := v_now + make_interval(secs => (p_signal ->> 'ttl_s')::double precision);
 begin
+  if (p_signal ->> 'signal_id', p_signal ->> 'user_id', p_signal ->> 'strategy_id')
+    is distinct from (p_signal_id::text, p_strategy.user_id::text, p_strategy.id::text) then
+    raise exception 'the payload is not that of decision %, its strategy and its person', p_signal_id using errcode = 'SK400';
+  end if;
   insert into public.signal_outbox (
     id, user_id, strategy_id, exchange, symbol, action, is_paper, next_attempt_at, created_at, expires_at, payload
   ) values (
     p_signal_id, p_strategy.user_id, p_strategy.id, p_signal ->> 'exchange', p_signal ->> 'symbol', p_signal ->> 'action',
-    coalesce(p_strategy.is_paper_trading, true), v_now, v_now, v_expires_at,
-    jsonb_build_object(
-      'user_id', p_strategy.user_id,
-      'exchange', p_signal ->> 'exchange',
-      'symbol', p_signal ->> 'symbol',
-      'action', p_signal ->> 'action',
-      'position_size_usd', (p_signal ->> 'size_usd')::numeric,
-      'strategy_id', p_strategy.id,
-      'source', 'ai_engine_v1',
-      'ai_confidence', (p_signal ->> 'confidence')::numeric,
-      'ai_reasoning', p_signal ->> 'reasoning',
-      'stop_loss_percent', (p_signal ->> 'stop_loss_percent')::numeric,
-      'take_profit_percent', (p_signal ->> 'take_profit_percent')::numeric,
-      'signal_id', p_signal_id,
-      'expires_at', to_char(v_expires_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-    )
+    coalesce(p_strategy.is_paper_trading, true), v_now, v_now, (p_signal ->> 'expires_at')::timestamptz, p_signal
   );
 end
 $$;
@@ -274,12 +290,16 @@ $$;
 
 revoke execute on function
   public.running_strategies, public.unattended_positions, public.strategy_context, public.strategy_context_unchecked,
-  public.strategy_equity, public.record_decision, public.record_decision_unchecked, public.entry_block_reason,
-  public.recorded_decision, public.queue_signal, public.pause_strategy, public.pause_strategy_unchecked
+  public.strategy_equity, public.record_decision(uuid, uuid, jsonb, text, double precision, uuid),
+  public.record_decision(uuid, uuid, jsonb, jsonb, uuid), public.record_decision_unchecked, public.entry_block_reason,
+  public.recorded_decision, public.queue_signal, public.add_expiry, public.pause_strategy, public.pause_strategy_unchecked
   from public, anon, authenticated;
 grant execute on function
   public.running_strategies, public.unattended_positions, public.strategy_context, public.strategy_equity,
-  public.record_decision, public.entry_block_reason, public.recorded_decision, public.queue_signal, public.pause_strategy
+  public.record_decision(uuid, uuid, jsonb, text, double precision, uuid),
+  public.record_decision(uuid, uuid, jsonb, jsonb, uuid), public.entry_block_reason, public.recorded_decision,
+  public.queue_signal, public.add_expiry,
+  public.pause_strategy
   to service_role;
 revoke execute on function
   public.strategy_context_unchecked, public.record_decision_unchecked, public.pause_strategy_unchecked

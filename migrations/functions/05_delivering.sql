@@ -160,7 +160,7 @@ begin
   end if;
   update public.signal_outbox o
     set status = 'pending', next_attempt_at = clock_timestamp(), settled_at = null, expires_at = v_expires_at,
-        payload = o.payload || jsonb_build_object('expires_at', to_char(v_expires_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+        payload = public.add_expiry(o.payload, v_expires_at)
     where o.id = p_signal_id and (o.lease_until is null or o.lease_until <= clock_timestamp())
     returning * into v_signal;
   if not found then

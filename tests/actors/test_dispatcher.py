@@ -16,16 +16,16 @@ from actors.runtime.messages import Tick
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.errors import Superseded
-from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.platform.encryption import SecretCipher
 from engine.platform.errors import DatabaseUnavailable
-from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.cycles import DecisionRecord
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from engine.store.transport.rpc import Rpc
 from tests.support.clients.events import Ear
 from tests.support.factories.keys import OTHER_KEY, vault
+from tests.support.factories.signals import new_signal
 from tests.support.servers.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -48,10 +48,10 @@ def strategy_id(store: Store) -> UUID:
 def leave_signal(store: Store, strategy_id: UUID, symbol: str = "BTCUSDT", ttl_s: float = 60.0) -> UUID:
     """A decision with its signal in the outbox; the signal's id."""
     record = DecisionRecord(action=Action.LONG, symbol=symbol, size_usd=Decimal(100), confidence=0.9)
-    signal = NewSignal(
-        action=SignalAction.BUY, symbol=symbol, exchange="aster", size_usd=Decimal(100), confidence=0.9, ttl_s=ttl_s
-    )
-    recorded = store.record_decision(uuid4(), strategy_id, record, signal)
+    row, decision_id = store.get_strategy(strategy_id), uuid4()
+    assert row is not None
+    signal = new_signal(row.user_id, strategy_id, decision_id, symbol=symbol, ttl_s=ttl_s)
+    recorded = store.record_decision(decision_id, strategy_id, record, signal)
     assert recorded.signal_id is not None
     return recorded.signal_id
 

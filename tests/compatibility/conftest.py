@@ -28,7 +28,7 @@ class Cycle(NamedTuple):
 
     @property
     def signals(self) -> list[str]:
-        return [signal.action.value for signal in self.world.signals if signal is not None]
+        return [signal.payload.action.value for signal in self.world.signals if signal is not None]
 
     @property
     def cost_usd(self) -> Decimal:

@@ -42,7 +42,7 @@ def test_an_entry_of_nine_tenths_of_the_limit_is_cut_to_a_quarter_of_it() -> Non
     world = a_cycle()
     (signal,) = world.signals
     assert signal is not None
-    assert signal.size_usd == Decimal(250)
+    assert signal.payload.position_size_usd == Decimal(250)
     assert world.records[0].size_usd == Decimal(250)
 
 
@@ -66,7 +66,7 @@ def test_a_stop_that_is_nearer_than_the_fees_leaves_no_signal() -> None:
 def test_a_reversal_adds_nothing_and_is_made() -> None:
     (signal,) = a_cycle(a_position(side=Side.SHORT)).signals
     assert signal is not None
-    assert signal.size_usd == Decimal(250)
+    assert signal.payload.position_size_usd == Decimal(250)
 
 
 def test_a_close_is_bound_by_no_rule() -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
-from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
-from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.cycles import DecisionRecord
 from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.clients.sql import Sql, as_owner
+from tests.support.factories.signals import new_signal
 
 EVERYTHING = tuple(migration.name for migration in read_migrations())
 SETTINGS = [
@@ -125,10 +125,9 @@ def a_story(database_url: str) -> tuple[list[str], list[tuple[str | None, float 
         new = NewStrategy(user_id=user_id, name="careful {2.0}", status=StrategyStatus.RUNNING)
         strategy = store.create_strategy(new)
         record = DecisionRecord(action=Action.LONG, symbol="BTCUSDT", size_usd=Decimal(100), confidence=0.123)
-        signal = NewSignal(
-            action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(100), confidence=0.5, ttl_s=60
-        )
-        store.record_decision(uuid4(), strategy.id, record, signal)
+        decision_id = uuid4()
+        signal = new_signal(user_id, strategy.id, decision_id)
+        store.record_decision(decision_id, strategy.id, record, signal)
         decisions = [
             (row.signal_action, row.confidence_score, signals.status)
             for row, signals in zip(store.list_decisions(), store.list_signals(), strict=True)

@@ -13,14 +13,14 @@ from pydantic import BaseModel
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Position
-from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyContext, StrategyStatus
-from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.cycles import DecisionRecord
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from engine.store.webhook_rows import Fill
 from tests.support.clients.sql import Sql
 from tests.support.factories.keys import vault
+from tests.support.factories.signals import new_signal
 
 ELSEWHERE = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?[+-](?!00:?00)\d{2}(:?\d{2})?")
 
@@ -45,10 +45,9 @@ def strategy_id(told: Store) -> UUID:
     new = NewStrategy(user_id=user_id, name="one", status=StrategyStatus.RUNNING)
     strategy = told.create_strategy(new)
     record = DecisionRecord(action=Action.LONG, symbol="BTCUSDT", size_usd=Decimal(100), confidence=0.7)
-    signal = NewSignal(
-        action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(100), confidence=0.7, ttl_s=60
-    )
-    told.record_decision(uuid4(), strategy.id, record, signal)
+    decision_id = uuid4()
+    signal = new_signal(user_id, strategy.id, decision_id)
+    told.record_decision(decision_id, strategy.id, record, signal)
     told.begin_execution(None, "r1", user_id, strategy.id, "aster", "BTCUSDT", "BUY", "f", {"size": 1}, is_paper=True)
     fill = Fill.model_validate(
         {

@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,11 +18,12 @@ from actors.engine_lease import TTL_S
 from engine.domain.decision import Action
 from engine.domain.signal import SignalAction
 from engine.platform.errors import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
-from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.cycles import DecisionRecord
 from engine.store.store import Store
 from tests.faults.conftest import Note
 from tests.support.clients.sql import as_owner
 from tests.support.factories.keys import ENCRYPTION_KEY, OTHER_KEY
+from tests.support.factories.signals import new_signal
 from tests.support.processes.directories import short_directory
 from tests.support.processes.sparky import PATIENCE_S, Sparky
 
@@ -143,10 +143,8 @@ def leave_signal(store: Store) -> UUID:
     """A decision of one strategy with a signal that lives for ten minutes."""
     row = store.list_strategies()[0]
     record = DecisionRecord(action=Action.CLOSE, symbol="BTCUSDT", confidence=0.9)
-    signal = NewSignal(
-        action=SignalAction.CLOSE, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(0), confidence=0.9, ttl_s=600
-    )
     decision_id = uuid4()
+    signal = new_signal(row.user_id, row.id, decision_id, SignalAction.CLOSE, ttl_s=600)
     store.record_decision(decision_id, row.id, record, signal)
     return decision_id
 

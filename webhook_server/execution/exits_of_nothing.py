@@ -13,7 +13,6 @@ from engine.store.webhook_rows import PortfolioStrategy
 from engine.venues.account_record import ForcedExitCause
 from webhook_server.execution.execution_context import Request, RequestEnded, end_on_configuration_error
 from webhook_server.execution.results import Invalid
-from webhook_server.intake.fields import is_possible_venue_symbol
 from webhook_server.intake.schemas import WebhookSignal
 from webhook_server.reconciliation.outside_exits import DELISTED, SETTLED
 from webhook_server.reconciliation.outside_record import CLOSED_AT_VENUE
@@ -60,7 +59,7 @@ def resolve_held_symbol(signal: WebhookSignal, body: Mapping[str, Any], user_id:
     Exchanges have names of their own for markets (BTC_USDT, PF_XBTUSD), under which positions may be booked.
     """
     written = symbol_names.to_upper(str(body.get("symbol", "")))
-    if written == signal.symbol or not is_possible_venue_symbol(written):
+    if written == signal.symbol or not symbol_names.is_possible_venue_symbol(written):
         return signal
     held = store.list_strategy_positions(user_id, signal.exchange, signal.strategy_id, written)
     return signal.model_copy(update={"symbol": written}) if held else signal

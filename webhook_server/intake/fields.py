@@ -21,12 +21,11 @@ from pydantic_core import CoreSchema
 from engine.domain import decimals, symbol_names
 from engine.domain.positions import MAX_LEVERAGE, MAX_USD
 from engine.domain.signal import SignalAction
+from engine.domain.signal_payload import MIN_SIZE
 from engine.platform.plain_text import sanitize_for_storage
 from engine.platform.settings.setting_types import VENUE_NAME_PATTERN
 from webhook_server.intake import actions, ascii_case, field_reasons, numerals, symbols
 
-# A smaller size or percentage is a mistake of its sender. Prices may be as small as any tick.
-MIN_SIZE: Final = Decimal("0.00000001")
 # Smaller numbers are seconds since 1970 (up to the year 5138), larger ones milliseconds (from 1973).
 MIN_MILLISECONDS: Final = 100_000_000_000
 _ISO: Final = re.compile(
@@ -51,17 +50,9 @@ def _parse_symbol(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str) or info.context not in _SENDER_CONTEXTS:
         return _to_upper(value)
     try:
-        return symbols.normalize_symbol(value)
-    except ValueError:
-        written = symbol_names.to_upper(value)
-        if info.context is EXIT_FROM_SENDER and is_possible_venue_symbol(written):
-            return written  # a position may be held under the venue's own name; else it is refused as not listed
-        raise
-
-
-def is_possible_venue_symbol(written: str) -> bool:
-    """Whether a position may be booked under the name `written`: venues have names of their own, also with `_`."""
-    return symbol_names.is_name(written.replace("_", "X"))
+        return symbol_names.read_symbol(value, is_exit=info.context is EXIT_FROM_SENDER)
+    except ValueError as error:
+        raise ValueError(f"{error}; {symbols.ACCEPTED_FORMS}") from None
 
 
 def _to_lower(value: object) -> object:

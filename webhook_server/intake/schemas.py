@@ -19,6 +19,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from engine.domain.positions import Side
 from engine.domain.signal import SignalAction
+from engine.domain.signal_payload import MIN_SIZE
 from webhook_server.intake import field_reasons, fields, unknown_fields
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:~-]{1,100}$")
@@ -98,7 +99,7 @@ class WebhookSignal(BaseModel):
     @field_validator("position_size_usd")
     @classmethod
     def _check_size(cls, size_usd: Any, info: ValidationInfo) -> Any:
-        if _is_checked_entry(info) and (size_usd or 0) < fields.MIN_SIZE:
+        if _is_checked_entry(info) and (size_usd or 0) < MIN_SIZE:
             raise ValueError(
                 "is missing; an entry needs it, above 0" if size_usd is None else field_reasons.MUST_BE_ABOVE_ZERO
             )

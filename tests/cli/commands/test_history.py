@@ -7,13 +7,14 @@ import pytest
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Side
-from engine.domain.signal import SignalAction, SignalOutcome
+from engine.domain.signal import SignalOutcome
 from engine.domain.strategy import StrategyStatus
-from engine.store.cycles import CallRecord, DecisionRecord, DeliveryOutcome, NewSignal
+from engine.store.cycles import CallRecord, DecisionRecord, DeliveryOutcome
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 from tests.cli.conftest import Sparky
 from tests.support.clients.sql import Sql
+from tests.support.factories.signals import new_signal
 
 DECISION = uuid.UUID("11111111-1111-4111-8111-111111111111")
 
@@ -34,9 +35,7 @@ def traded(store: Store) -> Store:
         model="m",
         market={"equity_usd": 100.5},
     )
-    signal = NewSignal(
-        action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(200), confidence=0.8, ttl_s=60
-    )
+    signal = new_signal(user, strategy.id, DECISION, size_usd=Decimal(200), confidence=0.8)
     store.record_decision(DECISION, strategy.id, record, signal)
     details: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}
     for number, (kind, quantity, price) in enumerate((("open", "2", "100"), ("close", "1", "110"))):
@@ -107,9 +106,7 @@ def test_a_decision_is_told_from_what_the_model_saw_to_what_it_earned(sparky: Sp
         notes="<notes>\nPrefer longs.\n</notes>\n",
         system_sha256="0123456789abcdef",
     )
-    signal = NewSignal(
-        action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(200), confidence=0.8, ttl_s=60
-    )
+    signal = new_signal(user, strategy.id, DECISION, size_usd=Decimal(200), confidence=0.8)
     store.record_decision(DECISION, strategy.id, record, signal)
     store.claim_signals("dispatcher", 1, 30)
     store.record_delivery_outcomes(

@@ -38,9 +38,20 @@ def test_a_cycle_records_what_was_seen_said_and_made_of_it_and_leaves_a_signal()
     assert (record.cost_usd, record.is_fault) == (Decimal("0.0002"), False)
     assert record.market == market_block(a_context(), [a_view()], rounded=False)
     assert signal is not None
-    assert (signal.action, signal.exchange, signal.size_usd) == (SignalAction.BUY, "aster", Decimal(250))
-    assert (signal.stop_loss_percent, signal.take_profit_percent) == (2.0, None)
+    sent, strategy = signal.payload, a_context().strategy
+    assert (sent.action, sent.exchange, sent.position_size_usd) == (SignalAction.BUY, "aster", Decimal(250))
+    assert (sent.stop_loss_percent, sent.take_profit_percent) == (Decimal(2), None)
+    assert (sent.signal_id, sent.strategy_id, sent.user_id) == (UUID(int=99), strategy.id, strategy.user_id)
     assert signal.ttl_s == 60.0
+
+
+def test_a_decision_that_the_webhook_server_would_refuse_is_recorded_as_a_hold_that_says_why() -> None:
+    world = World(context=a_context(a_strategy(exchange="x")))
+    outcome = world.run()
+    (record,), (signal,) = world.records, world.signals
+    assert (record.action, record.size_usd, record.raw_answer) == (Action.HOLD, Decimal(0), LONG)
+    assert record.reason == "no signal can be sent: exchange must be 2 to 30 letters and digits"
+    assert (signal, outcome.signal_id, outcome.failure) == (None, None, None)
 
 
 def test_time_spent_on_others_is_not_the_engines() -> None:

@@ -11,9 +11,27 @@ from engine.domain.positions import Side
 from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import StrategyRow
-from engine.store.cycles import DecisionRecord, NewSignal, RecordedDecision
+from engine.store.cycles import DecisionRecord, RecordedDecision
 from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill
+from tests.support.factories.signals import new_signal
+
+# What the store promises is promised on every transport.
+CONTRACT = {
+    "test_booking",
+    "test_cycles",
+    "test_engine_lease",
+    "test_outbox",
+    "test_admin_store",
+    "test_webhook_store",
+    "test_signal_payloads",
+    "test_credentials",
+    "test_demo_data",
+    "test_texts",
+}
+
+# A pool changes how a call travels and not what it does: these are enough of each kind of call.
+POOLED = {"test_cycles", "test_engine_lease", "test_outbox"}
 
 ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
 
@@ -42,14 +60,12 @@ class Desk:
     ) -> RecordedDecision:
         size = Decimal("123.45")
         record = DecisionRecord(action=action, symbol=symbol, size_usd=size, confidence=0.7, cost_usd=cost_usd)
-        signal = (
-            None
-            if action is Action.HOLD
-            else NewSignal(
-                action=ACTION[action], symbol=symbol, exchange="aster", size_usd=size, confidence=0.7, ttl_s=ttl_s
+        decision_id, signal = decision_id or uuid4(), None
+        if action is not Action.HOLD:
+            signal = new_signal(
+                self.user_id, strategy_id, decision_id, ACTION[action], symbol=symbol, size_usd=size, ttl_s=ttl_s
             )
-        )
-        return self.store.record_decision(decision_id or uuid4(), strategy_id, record, signal)
+        return self.store.record_decision(decision_id, strategy_id, record, signal)
 
     def begin(self, request_id: str, strategy_id: UUID | None = None, fingerprint: str = "f") -> str:
         began = self.store.begin_execution(

@@ -1,7 +1,6 @@
 """The lease of the one engine: who has it, who may take it, and whose records are refused."""
 
 from collections.abc import Callable
-from decimal import Decimal
 from threading import Thread
 from uuid import UUID, uuid4
 
@@ -10,10 +9,11 @@ import pytest
 from engine.domain.decision import Action
 from engine.domain.errors import Superseded
 from engine.domain.signal import SignalAction
-from engine.store.cycles import CallRecord, DecisionRecord, NewSignal
+from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
 from tests.engine.store.conftest import Desk
 from tests.support.clients.sql import as_owner
+from tests.support.factories.signals import new_signal
 from tests.support.processes.supervised import wait_for
 
 HOME, OTHER_HOME = "boot/1/1", "boot/1/2"
@@ -48,10 +48,10 @@ def run_out(database_url: str) -> None:
 
 def record(store: Store, strategy_id: UUID) -> UUID:
     decided = DecisionRecord(action=Action.CLOSE, symbol="BTCUSDT", confidence=0.9)
-    signal = NewSignal(
-        action=SignalAction.CLOSE, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(0), confidence=0.9, ttl_s=60
-    )
-    return store.record_decision(uuid4(), strategy_id, decided, signal).decision_id
+    row, decision_id = store.get_strategy(strategy_id), uuid4()
+    assert row is not None
+    signal = new_signal(row.user_id, strategy_id, decision_id, SignalAction.CLOSE)
+    return store.record_decision(decision_id, strategy_id, decided, signal).decision_id
 
 
 def test_one_engine_has_the_lease_and_keeps_it(engine: Engine) -> None:

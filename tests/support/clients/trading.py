@@ -15,9 +15,10 @@ from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import UpstreamUnavailable
 from engine.risk.entry_rules import UNRESTRICTED
-from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.cycles import DecisionRecord
 from engine.store.store import Store
 from tests.support.factories.keys import aster_keys
+from tests.support.factories.signals import new_signal
 from tests.support.processes.sparky import Sparky, named_for_engine
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -61,20 +62,17 @@ def record(product: Sparky, store: Store, strategy_id: UUID, dice: random.Random
     database is away it is tried again, as the same decision."""
     action = dice.choice((SignalAction.BUY, SignalAction.SELL, SignalAction.CLOSE))
     symbol = dice.choice(SYMBOLS)
-    signal = NewSignal(
-        action=action,
-        symbol=symbol,
-        exchange="aster",
-        size_usd=Decimal(100),
-        confidence=0.9,
-        stop_loss_percent=dice.choice((None, 20.0)) if action is not SignalAction.CLOSE else None,
-        ttl_s=600,
-    )
+    stop = dice.choice((None, Decimal(20))) if action is not SignalAction.CLOSE else None
     decided = DecisionRecord(action=Action.LONG, symbol=symbol, size_usd=Decimal(100), confidence=0.9)
     decision_id = uuid4()
 
     def is_recorded() -> bool:
         try:
+            row = store.get_strategy(strategy_id)
+            assert row is not None
+            signal = new_signal(
+                row.user_id, strategy_id, decision_id, action, symbol=symbol, stop_loss_percent=stop, ttl_s=600
+            )
             store.record_decision(decision_id, strategy_id, decided, signal)
         except UpstreamUnavailable:
             return False

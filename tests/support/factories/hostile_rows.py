@@ -8,13 +8,13 @@ from typing import Any, Final
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Side
-from engine.domain.signal import SignalAction
 from engine.domain.strategy import StrategyStatus
-from engine.store.cycles import CallRecord, DecisionRecord, NewSignal
+from engine.store.cycles import CallRecord, DecisionRecord
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
 from tests.support.clients.sql import Sql
 from tests.support.factories.hostile import HOSTILE
+from tests.support.factories.signals import new_signal
 
 DECISION: Final = uuid.UUID("11111111-1111-4111-8111-111111111111")
 OTHER: Final = uuid.UUID("22222222-2222-4222-8222-222222222222")
@@ -46,9 +46,7 @@ def fill_with_hostile_text(store: Store, sql: Sql) -> None:
     record = DecisionRecord(
         action=Action.LONG, size_usd=Decimal(200), market=market(), calls=(call,), notes=HOSTILE, size_reason=HOSTILE
     )
-    signal = NewSignal(
-        action=SignalAction.BUY, symbol="B", exchange="aster", size_usd=Decimal(2), confidence=1, ttl_s=60
-    )
+    signal = new_signal(user, strategy.id, DECISION)
     store.record_decision(DECISION, strategy.id, record, signal)
     store.record_decision(OTHER, strategy.id, record, None)
     details: dict[str, Any] = {"user_id": user, "strategy_id": strategy.id, "exchange": "aster", "symbol": "BTCUSDT"}

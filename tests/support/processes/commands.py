@@ -20,11 +20,12 @@ from cli.app import app
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.positions import Side
-from engine.domain.signal import SignalAction, SignalOutcome
+from engine.domain.signal import SignalOutcome
 from engine.domain.strategy import StrategyStatus
-from engine.store.cycles import CallRecord, DecisionRecord, DeliveryOutcome, NewSignal
+from engine.store.cycles import CallRecord, DecisionRecord, DeliveryOutcome
 from engine.store.store import Store
 from engine.store.webhook_rows import Fill
+from tests.support.factories.signals import new_signal
 
 ROOT = Path(__file__).parents[3]
 SPARKY = [sys.executable, "-c", "import cli.main; cli.main.main()"]
@@ -145,9 +146,7 @@ def write_the_world(store: Store) -> None:
         market={"equity_usd": 100.5},
         calls=(CallRecord(model="m", outcome="ok", answer=NOTES, latency_s=0.5),),
     )
-    signal = NewSignal(
-        action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=Decimal(200), confidence=0.8, ttl_s=60
-    )
+    signal = new_signal(user, strategy.id, DECISION, size_usd=Decimal(200), confidence=0.8)
     store.record_decision(DECISION, strategy.id, record, signal)
     [claimed] = store.claim_signals("test", 1, 30.0)
     store.record_delivery_outcomes(

@@ -98,7 +98,7 @@ def test_a_dispatcher_whose_clock_is_off_is_believed_within_five_minutes_and_end
 ) -> None:
     signal = signal_of(site)
     body = json.dumps(signal.payload)
-    headers = signed_headers(signal, body, site.sender.secret, datetime.now(UTC) + timedelta(minutes=minutes))
+    headers = signed_headers(signal.id, body, site.sender.secret, datetime.now(UTC) + timedelta(minutes=minutes))
     answer = post(site.sender, body, headers)
     assert answer.status_code == status
     assert (

@@ -14,13 +14,13 @@ import pytest
 
 from engine.domain.decision import Action
 from engine.domain.positions import Side
-from engine.domain.signal import SignalAction
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
-from engine.store.cycles import DecisionRecord, NewSignal
+from engine.store.cycles import DecisionRecord
 from engine.store.schema.migrate import get_migration_status, migrate, read_migrations
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from engine.store.webhook_rows import BookedFill, Fill
+from tests.support.factories.signals import new_signal
 
 OLD_USER = UUID("11111111-1111-1111-1111-111111111111")
 OLD_STRATEGY = UUID("22222222-2222-2222-2222-222222222222")
@@ -187,12 +187,11 @@ def test_an_original_row_without_a_drawdown_limit_enters_nothing(empty_database_
     migrate(empty_database_url)
     size = Decimal(100)
     record = DecisionRecord(action=Action.LONG, symbol="BTCUSDT", size_usd=size, confidence=0.7)
-    signal = NewSignal(
-        action=SignalAction.BUY, symbol="BTCUSDT", exchange="aster", size_usd=size, confidence=0.7, ttl_s=60
-    )
+    decision_id = uuid4()
+    signal = new_signal(OLD_USER, OLD_STRATEGY, decision_id, size_usd=size)
 
     with Store(PostgresRpc(empty_database_url, keep=True)) as store:
-        recorded = store.record_decision(uuid4(), OLD_STRATEGY, record, signal)
+        recorded = store.record_decision(decision_id, OLD_STRATEGY, record, signal)
 
     assert recorded.signal_id is None
     assert recorded.suppressed is not None

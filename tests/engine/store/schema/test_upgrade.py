@@ -92,7 +92,7 @@ def test_the_strategies_run_on_with_what_they_earned(rpc: PostgresRpc) -> None:
     assert context["equity_usd"] > context["strategy"]["capital_usd"]
     assert context["strategy"]["rules"]["max_entry_percent"] == 100
     record = {"action": "HOLD", "symbol": "BTCUSDT"}
-    recorded = rpc.call("record_decision", decision_id=uuid4(), strategy_id=LIVE, record=record)
+    recorded = rpc.call("record_decision", decision_id=uuid4(), strategy_id=LIVE, record=record, payload=None)
     assert (recorded["signal_id"], recorded["suppressed"]) == (None, None)
 
 

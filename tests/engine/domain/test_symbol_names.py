@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webhook_server.intake.symbols import normalize_symbol
+from engine.domain.symbol_names import normalize_symbol
 
 QUOTES = ("USDT", "USDC", "USD1", "FDUSD", "BUSD", "USD")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
