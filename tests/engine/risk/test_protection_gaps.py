@@ -99,7 +99,7 @@ def test_a_value_below_a_large_least_notional_is_a_gap_where_it_is_worth_too_muc
 
 def test_a_position_is_valued_at_the_price_of_now_rather_than_at_its_entry() -> None:
     listed = instrument(min_notional=Decimal(500))
-    assert gap(held("4", current_price=Decimal(130)), listed, account()) is None
+    assert gap(held("4", current_price=Decimal(125)), listed, account()) is None
     assert "its 480.00 USD" in str(gap(held("4", current_price=Decimal(120)), listed, account()))
 
 
