@@ -119,7 +119,7 @@ def test_a_candle_ends_a_position_at_the_price_that_it_reached_and_at_its_minute
 def test_a_loss_comes_before_a_gain_within_one_candle_and_the_first_candle_counts() -> None:
     own = held(stop_loss_price=24_900, take_profit_price=25_100)
     both = [*quiet(4), candle(4, low=24_000, high=26_000), candle(5, high=26_000), *quiet(20)[6:]]
-    assert ends(round_of(Past({"BTCUSDT": both}), [own]), [own])[own.id][:2] == ("stop_loss", 24_900)
+    assert ends(round_of(Past({"BTCUSDT": both}), [own]), [own])[own.id][:2] == ("stop_loss", Decimal(24_900))
     gain_first = [*quiet(3), candle(3, high=26_000), *both[4:]]
     assert ends(round_of(Past({"BTCUSDT": gain_first}), [own]), [own])[own.id].reason == "take_profit"
 

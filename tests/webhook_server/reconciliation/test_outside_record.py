@@ -91,7 +91,7 @@ def test_a_forced_order_whose_trades_are_not_shown_is_a_second_explanation_in_it
     first, second = record.candidate_trades
     assert [each.trade.order_id for each in first] == ["o11"]
     assert [each.trade.order_id for each in second] == ["f", "o11"]
-    assert (second[0].trade.price, second[0].trade.signed_quantity) == (90, -2)
+    assert (second[0].trade.price, second[0].trade.signed_quantity) == (Decimal(90), Decimal(-2))
     assert record.read_ms == 3_000
 
 
@@ -173,7 +173,7 @@ def test_what_a_liquidation_cost_is_positive_and_named_and_read_only_where_somet
     assert (record.costs_usd, record.cost_ids) == (Decimal(7), ("a", "b"))
     by_hand = RecordedAccount(trades=(traded(11, "-2"),), incomes=incomes)
     record = fetch_outside_record(by_hand, SYMBOL, known, differs=True)
-    assert (record.costs_usd, record.cost_ids) == (0, ())
+    assert (record.costs_usd, record.cost_ids) == (Decimal(0), ())
     assert "income" not in {what for what, _ in by_hand.asked}
 
 
