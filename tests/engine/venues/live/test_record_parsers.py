@@ -162,7 +162,8 @@ def test_rows_are_those_of_the_symbol_that_was_asked_for() -> None:
     assert parse_rows([{"symbol": "ETHUSDT"}], None)
     with pytest.raises(ValueError, match="asked about BTCUSDT, the venue told of ETHUSDT"):
         parse_rows([{"symbol": "ETHUSDT"}], "BTCUSDT")
-    for answer in ({}, None, "[]", [None], [[]]):
+    answers: tuple[object, ...] = ({}, None, "[]", [None], [[]])
+    for answer in answers:
         with pytest.raises(ValueError, match="no list of rows"):
             parse_rows(answer, None)
 
