@@ -1,6 +1,6 @@
 """Through how many of our files one paper entry with a stop goes: what a reader of it must open, and how often.
 
-    .venv/bin/python -m benchmarks.entry_path [-v]
+    .venv/bin/python -m benchmarks.entry_path [-v] [--small]
 
 A real webhook server over HTTP, an embedded PostgreSQL and a simulated market on this host; a profile function on the
 thread that executes the signal, from the call of `SignalReceiver.receive` to its return. A first entry in another
@@ -177,6 +177,7 @@ class Profiler:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-v", "--verbose", action="store_true", help="every jump in order")
+    parser.add_argument("--small", action="store_true", help="changes nothing: it is one entry in any case")
     is_verbose = parser.parse_args(arguments).verbose
     path = measure()
     if is_verbose:
