@@ -58,24 +58,17 @@ class EntryPath:
         default_factory=list
     )  # depth, caller's file, callee's file, function
     _frame: FrameType | None = None
+    _thread_id: int | None = None
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
         if event == "call" and self._frame is None and frame.f_code is self.first:
-            self._frame = frame
-        if self._frame is None or event not in ("call", "return"):
+            self._frame, self._thread_id = frame, threading.get_ident()
+        if self._frame is None or event not in ("call", "return") or threading.get_ident() != self._thread_id:
             return
-        if not self._is_below_first(frame):
-            return  # another thread
         if event == "call":
             self._record_call(frame)
         elif frame is self._frame:
             self._frame = None
-
-    def _is_below_first(self, frame: FrameType) -> bool:
-        above: FrameType | None = frame
-        while above is not None and above is not self._frame:
-            above = above.f_back
-        return above is not None
 
     def _record_call(self, frame: FrameType) -> None:
         callee = get_own_file(frame)

@@ -38,7 +38,7 @@ STRATEGIES = 100
 
 class Size(NamedTuple):
     """How much is measured: `signals` at once, then `rate` a second for `seconds`, of so many `strategies`. `settle_s`
-    is waited where nothing tells that processes or statistics have come to rest."""
+    is waited where nothing tells when processes or statistics have come to rest."""
 
     signals: int
     rate: float
@@ -97,6 +97,7 @@ def _measure(sparky: Sparky, size: Size, *, has_profile: bool) -> None:
         )  # warms connections, quotes and caches
         last = _fetch_last_seq(connection)
         _record_paced(store, strategies, size, client)
+        _wait_until_drained(connection)
         _print_row(connection, last, f"paced, {size.rate:g}/s")
         last = _fetch_last_seq(connection)
         if has_profile:
@@ -154,7 +155,6 @@ def _record_paced(store: Store, strategies: list[UUID], size: Size, client: Mess
         recorded = store.record_decision(uuid4(), strategies[lane], record, signal)
         client.tell("dispatcher", SignalQueued(signal_id=recorded.decision_id))
         number += 1
-    time.sleep(size.settle_s)
 
 
 def _fetch_last_seq(connection: psycopg.Connection[tuple[object, ...]]) -> object:
