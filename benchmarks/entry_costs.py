@@ -1,6 +1,6 @@
 """What judging the costs of an entry takes: weight at the venue, and milliseconds.
 
-    .venv/bin/python -m benchmarks.entry_costs [--times 300]
+    .venv/bin/python -m benchmarks.entry_costs [--times 300] [--small]
 
 At simulated venues on this host, through ccxt and HTTP: what an entry asks now (clock, order book, mark price), what it
 asked before there were these limits (24 h ticker, order book), and the judgement alone. A real venue adds its distance
@@ -29,10 +29,12 @@ SYMBOL = "BTCUSDT"
 CREATE_VENUE: dict[str, Callable[[SimulatedVenue], ASGIApp]] = {"aster": create_aster, "binance": create_binance}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=300)
-    times = parser.parse_args().times
+    parser.add_argument("--small", action="store_true", help="three times, to see that it runs")
+    given = parser.parse_args(arguments)
+    times = 3 if given.small else given.times
     print(f"| {'venue':<8} | {'measure':<34} | {'weight':>6} | {'p50 ms':>8} | {'p99 ms':>8} |")
     print(f"|{'-' * 10}|{'-' * 36}|{'-' * 8}|{'-' * 10}|{'-' * 10}|")
     for name in CREATE_VENUE:

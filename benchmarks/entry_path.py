@@ -1,6 +1,6 @@
 """Through how many of our files one paper entry with a stop goes: what a reader of it must open, and how often.
 
-    .venv/bin/python -m benchmarks.entry_path [-v]
+    .venv/bin/python -m benchmarks.entry_path [-v] [--small]
 
 A real webhook server over HTTP, an embedded PostgreSQL and a simulated market on this host; a profile function on the
 thread that executes the signal, from the call of `SignalReceiver.receive` to its return. A first entry in another
@@ -57,6 +57,7 @@ class EntryPath:
     first: CodeType
     calls: list[tuple[int, str, str]] = field(default_factory=list)  # depth, file, function
     _frame: FrameType | None = None
+    _thread_id: int | None = None
 
     @property
     def files(self) -> set[str]:
@@ -68,21 +69,13 @@ class EntryPath:
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
         if event == "call" and self._frame is None and frame.f_code is self.first:
-            self._frame = frame
-        if self._frame is None or event not in ("call", "return"):
+            self._frame, self._thread_id = frame, threading.get_ident()
+        if self._frame is None or event not in ("call", "return") or threading.get_ident() != self._thread_id:
             return
-        if not self._is_below_first(frame):
-            return  # another thread
         if event == "call":
             self._record_call(frame)
         elif frame is self._frame:
             self._frame = None
-
-    def _is_below_first(self, frame: FrameType) -> bool:
-        above: FrameType | None = frame
-        while above is not None and above is not self._frame:
-            above = above.f_back
-        return above is not None
 
     def _record_call(self, frame: FrameType) -> None:
         files = list(self._own_files(frame))
@@ -178,6 +171,7 @@ class Profiler:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-v", "--verbose", action="store_true", help="every jump in order")
+    parser.add_argument("--small", action="store_true", help="changes nothing: it is one entry in any case")
     is_verbose = parser.parse_args(arguments).verbose
     path = measure()
     last = ""

@@ -1,11 +1,15 @@
 """What 30 requests a minute mean to 10, 22 and 100 strategies, and what a day of deciding costs by model.
 
-Run: ``PYTHONPATH=. .venv/bin/python -m benchmarks.limiter``. The limiter's own policy on virtual time, nothing else:
-waiting is for a permit; a missed cycle is one that got none within its deadline.
+    .venv/bin/python -m benchmarks.limiter [--small]
+
+The limiter's own policy on virtual time, nothing else: waiting is for a permit; a missed cycle is one that got none
+within its deadline.
 """
 
+import argparse
 import heapq
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from statistics import fmean
@@ -27,6 +31,7 @@ PERMIT_TIMEOUT_S: Final = (
 )  # of a cycle's 40 s: what is left for waiting beside the record and the shortest call
 WARM_UP_S: Final = 600.0
 MEASURED_S: Final = 4 * 3_600.0
+COUNTS: Final = (10, 22, 100)
 CYCLES_A_DAY: Final = 86_400 / CADENCE_S
 # A prompt about one symbol by the stricter count, of which the static part may be cached; an answer with low reasoning.
 PROMPT_TOKENS: Final = 1_160
@@ -45,7 +50,8 @@ class Strategy:
 class Simulation:
     """`count` strategies that tick, ask, call and tick again."""
 
-    def __init__(self, count: int, seed: int = 1) -> None:
+    def __init__(self, count: int, measured_s: float, seed: int = 1) -> None:
+        self.measured_s = measured_s
         self.rng = random.Random(seed)
         self.permits = PermitScheduler(PermitLimits(rpm=RPM, concurrency=16), hold_s=25.0)
         ids = [UUID(int=self.rng.getrandbits(128), version=4) for _ in range(count)]
@@ -61,7 +67,7 @@ class Simulation:
 
     def run(self) -> None:
         now = 0.0
-        while now < WARM_UP_S + MEASURED_S:
+        while now < WARM_UP_S + self.measured_s:
             now = self.find_next_event(now)
             self.end_calls(now)
             self.request_permits(now)
@@ -117,11 +123,11 @@ def jain_index(values: list[int]) -> float:
     return sum(values) ** 2 / (len(values) * sum(value**2 for value in values))
 
 
-def print_waiting_table() -> None:
-    print(f"{RPM} requests a minute, a cadence of {CADENCE_S:g} s, {MEASURED_S / 3600:g} h of virtual time\n")
+def print_waiting_table(counts: Sequence[int], measured_s: float) -> None:
+    print(f"{RPM} requests a minute, a cadence of {CADENCE_S:g} s, {measured_s / 3600:g} h of virtual time\n")
     print("strategies  need/min  use   most/60s  p50 s  p95 s  max s  missed  one in s  told     Jain")
-    for count in (10, 22, 100):
-        simulation = Simulation(count)
+    for count in counts:
+        simulation = Simulation(count, measured_s)
         simulation.run()
         strategies = simulation.strategies.values()
         waits = [wait for each in strategies for wait in each.waits]
@@ -130,9 +136,9 @@ def print_waiting_table() -> None:
             [Want(cadence_s=CADENCE_S, strategies=count)], PermitLimits(rpm=RPM, concurrency=16), RequestTokens()
         )
         print(
-            f"{count:>10}  {report.need_rpm:>8.1f}  {sum(granted) / (RPM * MEASURED_S / 60):>4.0%}  "
+            f"{count:>10}  {report.need_rpm:>8.1f}  {sum(granted) / (RPM * measured_s / 60):>4.0%}  "
             f"{max_per_minute(simulation.grants):>8}  {percentile(waits, 0.5):>5.2f}  {percentile(waits, 0.95):>5.1f}  "
-            f"{max(waits):>5.1f}  {missed / (missed + sum(granted)):>6.0%}  {MEASURED_S / fmean(granted):>8.1f}  "
+            f"{max(waits):>5.1f}  {missed / (missed + sum(granted)):>6.0%}  {measured_s / fmean(granted):>8.1f}  "
             f"{report.effective_cadence_s or CADENCE_S:>6.1f}  {jain_index(granted):>7.4f}"
         )
 
@@ -147,6 +153,13 @@ def print_cost_table() -> None:
         print(f"{model:<22} {each:>14.6f}  {cost_usd(fresh, price) * day:>25.2f}  {each * day:>29.2f}")
 
 
-if __name__ == "__main__":
-    print_waiting_table()
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="two strategies for ten minutes, to see that it runs")
+    is_small = parser.parse_args(arguments).small
+    print_waiting_table((2,) if is_small else COUNTS, WARM_UP_S if is_small else MEASURED_S)
     print_cost_table()
+
+
+if __name__ == "__main__":
+    main()

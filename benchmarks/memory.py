@@ -1,6 +1,6 @@
 """What a strategy's process keeps to itself, and whether it grows: one warm process is forked and plays many cycles.
 
-    python -m benchmarks.memory [--cycles 10000]
+    .venv/bin/python -m benchmarks.memory [--cycles 10000] [--small]
 
 Real are the fork, the SDK and its HTTP over a socket, the database driver and its socket, prompt and validators; the
 market, the limiter and the database's answers are canned. What a fleet of real processes costs is told by scale.py.
@@ -38,10 +38,12 @@ from simulator.groq.quota import Limits
 CHECKPOINTS: Final = (1, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cycles", type=int, default=10_000)
-    cycles = parser.parse_args().cycles
+    parser.add_argument("--small", action="store_true", help="one cycle, to see that it runs")
+    given = parser.parse_args(arguments)
+    cycles = 1 if given.small else given.cycles
     warm_up()
     idle = os.fork()
     if idle == 0:

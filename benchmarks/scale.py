@@ -1,6 +1,6 @@
 """A thousand strategies on one host: started, ticking and stopped through the real product, with what it took.
 
-    python -m benchmarks.scale [--strategies 1000] [--cadence 45] [--watch 90]
+    .venv/bin/python -m benchmarks.scale [--strategies 1000] [--cadence 45] [--watch 90] [--small]
 
 Embedded database and simulators run on the same cores, so every figure holds them too unless it says otherwise.
 """
@@ -23,12 +23,15 @@ MIB = 1024 * 1024
 T = TypeVar("T")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--strategies", type=int, default=1_000)
     parser.add_argument("--cadence", type=float, default=45.0)
     parser.add_argument("--watch", type=float, default=90.0, help="seconds of steady ticking to measure")
-    given = parser.parse_args()
+    parser.add_argument("--small", action="store_true", help="two strategies for two seconds, to see that it runs")
+    given = parser.parse_args(arguments)
+    if given.small:
+        given.strategies, given.cadence, given.watch = 2, 1.0, 2.0
     root = Path(tempfile.mkdtemp(prefix="sparky-scl-", dir="/tmp"))
     fleet = Fleet(root / "home", given.strategies, given.cadence)
     try:

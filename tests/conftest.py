@@ -39,11 +39,14 @@ hypothesis.settings.register_profile("search", _PATIENT, derandomize=False, prin
 hypothesis.settings.load_profile("same")
 
 
-# `make quick` runs what needs no PostgreSQL, no process and no server, and is no search by examples (hypothesis).
-SLOW_FIXTURES = {"postgres_home", "fleet_of", "fleet", "serve", "open_venue", "play", "server"}
+# `make quick` runs what needs no PostgreSQL, no process, no server and no sockets, and is no search by examples
+# (hypothesis). `transport` chooses a database only when it is asked for one.
+SLOW_FIXTURES = {
+    *("postgres_home", "transport", "fleet_of", "fleet", "serve", "stage", "peers", "open_venue", "play", "server"),
+}
 SLOW_IMPORTS = {
     *("subprocess", "multiprocessing", "EmbeddedPostgres", "HttpService", "Supervised", "Sparky", "GroqDouble"),
-    *("receiving", "Running", "RuleBasedStateMachine", "given"),
+    *("receiving", "Running", "RuleBasedStateMachine", "given", "zmq", "LocalPeers"),
 }
 
 

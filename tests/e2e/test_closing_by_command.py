@@ -195,6 +195,7 @@ def test_without_a_webhook_server_it_says_what_does_not_run_and_what_stays_open(
         answer = json.loads(done.stdout)
         assert answer["status"] == "paused"  # one that holds something is not ended
         assert {each["symbol"] for each in answer["still_open"]} == {"BTCUSDT", "ETHUSDT"}
+        assert answer["closed"]
         assert all("no answer" in each["reason"] for each in answer["closed"])
 
 

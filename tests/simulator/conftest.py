@@ -14,6 +14,7 @@ from simulator.groq.quota import Limits
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
+from tests.simulator.account_owner import Person
 from tests.support.factories.markets import START_MS, Hands, flat_then_rising
 
 Serve = Callable[[ASGIApp], str]
@@ -67,6 +68,11 @@ def serve(stage: tuple[Stage, str]) -> Serve:
 def aster_url(serve: Serve, exchange: SimulatedVenue) -> str:
     """The venue of the `exchange` fixture."""
     return serve(aster_app.create_aster(exchange))
+
+
+@pytest.fixture
+def person(aster_url: str) -> Person:
+    return Person(aster_url)
 
 
 @pytest.fixture

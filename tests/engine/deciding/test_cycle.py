@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 
-from engine.deciding.budget import UnrecordedSpend
 from engine.deciding.prompt import market_block
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
@@ -16,8 +15,7 @@ from engine.domain.signal import SignalAction
 from engine.llm.llm_call import LlmCall, LlmOutcome
 from engine.llm.retry import PermitGrant
 from engine.platform.errors import CycleSkipped, DatabaseUnavailable, SkipKind, UpstreamUnavailable
-from engine.risk.strategy_state import find_drawdown_block, find_status_block
-from engine.store.transport.sqlstates import DatabaseRequestError
+from engine.risk.strategy_state import find_drawdown_block
 from tests.engine.deciding.cycle_world import CLOSE, LONG, MODEL, World, answered, failed
 from tests.engine.deciding.examples import a_context, a_position, a_strategy, a_view
 
@@ -191,20 +189,6 @@ def test_when_others_found_every_model_gone_nothing_is_asked() -> None:
     assert (outcome.outcome, outcome.calls) == ("upstream_groq", ())
 
 
-def test_what_a_cycle_spent_without_a_record_counts_in_the_budget_and_is_in_the_next_record() -> None:
-    unrecorded = UnrecordedSpend()
-    lost = failed(LlmOutcome.TIMEOUT, worst_case_cost_usd=Decimal("0.0007"))
-    World(calls=[lost]).run(most_attempts=1, unrecorded=unrecorded)
-    World(record_error=DatabaseUnavailable("away")).run(unrecorded=unrecorded)
-    assert unrecorded.usd == Decimal("0.0009")
-    frugal = a_context(a_strategy(daily_llm_budget_usd=Decimal("0.0009")))
-    assert World(context=frugal).run(unrecorded=unrecorded).outcome == "skip_budget"
-    world = World()
-    world.run(unrecorded=unrecorded)
-    world.run(unrecorded=unrecorded)
-    assert [record.cost_usd for record in world.records] == [Decimal("0.0011"), Decimal("0.0002")]
-
-
 def test_a_wish_to_wait_beyond_the_deadline_ends_the_cycle_at_once() -> None:
     world = World(calls=[failed(LlmOutcome.RATE_LIMITED, retry_after_s=120.0)])
     outcome = world.run()
@@ -235,21 +219,6 @@ def test_everything_ends_within_the_deadline_with_time_left_to_record() -> None:
     assert outcome.duration_s <= 40.0
 
 
-def test_a_spent_budget_skips_before_anybody_is_asked() -> None:
-    strategy = a_strategy(daily_llm_budget_usd=Decimal("0.50"))
-    world = World(context=a_context(strategy, llm_spent_today_usd=Decimal("0.50")))
-    assert world.run().outcome == "skip_budget"
-    assert world.prompts == []
-    assert World(context=a_context(strategy, llm_spent_today_usd=Decimal("0.49"))).run().outcome == "ok"
-
-
-def test_the_hosts_budget_counts_what_all_strategies_have_spent() -> None:
-    world = World(context=a_context(llm_spent_today_by_all_usd=Decimal("5.00")))
-    assert world.run(host_budget_usd=Decimal("5.00")).outcome == "skip_host_budget"
-    assert world.prompts == []
-    assert world.run(host_budget_usd=Decimal("5.01")).outcome == "ok"
-
-
 def test_longer_candles_are_shown_where_they_were_asked_for_and_are_no_condition() -> None:
     context = a_context(a_strategy(context_intervals=("15m", "1h")))
     world = World(context=context)
@@ -263,18 +232,19 @@ def test_longer_candles_are_shown_where_they_were_asked_for_and_are_no_condition
     assert World(context=context, longer_error=StrategyFault("no such symbol")).run().outcome == "fault"
 
 
-def test_a_budget_that_cannot_be_kept_for_want_of_a_price_is_a_fault() -> None:
-    strategy = a_strategy(daily_llm_budget_usd=Decimal(1), model="unpriced")
-    outcome = World(context=a_context(strategy)).run()
-    assert outcome.outcome == "fault"
-    assert "no price for unpriced" in (outcome.reason or "")
-
-
 def test_beyond_its_drawdown_a_flat_strategy_is_paused_without_asking() -> None:
     world = World(context=a_context(drawdown_percent=20.0))
     outcome = world.run()
     assert outcome.must_pause == find_drawdown_block(20.0, 20.0) == outcome.reason
     assert world.prompts == []
+
+
+def test_an_entry_beyond_the_drawdown_is_held_with_the_reason_of_the_pause() -> None:
+    held = a_position(symbol="ETHUSDT")
+    world = World(context=a_context(drawdown_percent=25.0, positions=(held,)), calls=[answered(LONG)])
+    outcome = world.run()
+    assert world.records[0].action is Action.HOLD
+    assert world.records[0].reason == outcome.must_pause == find_drawdown_block(25.0, 20.0)
 
 
 @pytest.mark.parametrize(("text", "action", "leaves_signal"), [(LONG, Action.HOLD, False), (CLOSE, Action.CLOSE, True)])
@@ -287,28 +257,6 @@ def test_beyond_its_drawdown_a_strategy_with_positions_may_close_once_and_is_pau
     assert world.records[0].action is action
     assert (world.signals[0] is not None) is leaves_signal
     assert '"entries_allowed":false' in world.prompts[0].user
-
-
-def test_an_entry_beyond_the_drawdown_is_held_with_the_reason_of_the_pause() -> None:
-    held = a_position(symbol="ETHUSDT")
-    world = World(context=a_context(drawdown_percent=25.0, positions=(held,)), calls=[answered(LONG)])
-    outcome = world.run()
-    assert world.records[0].action is Action.HOLD
-    assert world.records[0].reason == outcome.must_pause == find_drawdown_block(25.0, 20.0)
-
-
-def test_a_suppressed_entry_says_why() -> None:
-    block = find_status_block("paused")
-    outcome = World(suppressed=block).run()
-    assert (outcome.outcome, outcome.signal_id, outcome.reason) == ("ok", None, block)
-
-
-def test_a_cycle_that_is_stopped_before_its_record_is_abandoned() -> None:
-    world = World()
-    world.gate.close(0.0)
-    outcome = world.run()
-    assert outcome.outcome == "abandoned"
-    assert world.records == []
 
 
 def test_what_nobody_foresaw_is_raised() -> None:
@@ -345,42 +293,3 @@ def test_a_raised_allowance_that_the_limits_cannot_carry_is_taken_back() -> None
     cut = Tight(calls=[failed(LlmOutcome.CUT), answered()]).run()
     assert (cut.outcome, len(cut.calls)) == ("cut", 1)
     assert Tight(raised=True).run().outcome == "ok"
-
-
-def test_a_cut_is_recorded_as_a_hold_that_nobody_is_to_blame_for() -> None:
-    world = World(calls=[failed(LlmOutcome.CUT)])
-    outcome = world.run()
-    assert outcome.outcome == "cut"
-    assert isinstance(outcome.failure, UpstreamUnavailable)
-    (record,) = world.records
-    assert (record.action, record.is_fault) == (Action.HOLD, False)
-    assert world.signals == [None]
-
-
-def test_a_record_that_the_database_did_not_take_is_tried_again_for_a_moment_under_the_same_id() -> None:
-    world = World(record_error=DatabaseUnavailable("it restarts"), failing_records=3)
-    outcome = world.run()
-    assert (outcome.outcome, outcome.signal_id) == ("ok", UUID(int=99))
-    assert world.record_ids == [UUID(int=99)] * 4
-    assert len(world.records) == 1
-
-
-def test_a_record_is_not_tried_for_so_long_that_its_decision_is_old() -> None:
-    world = World(record_error=DatabaseUnavailable("away"))
-    outcome = world.run()
-    assert outcome.outcome == "upstream_database"
-    assert 1 < len(world.record_ids) <= 20
-    assert outcome.duration_s < 1.2 + 6.0
-
-
-def test_a_record_is_not_begun_again_when_the_cycles_time_is_up() -> None:
-    world = World(record_error=DatabaseUnavailable("away"))
-    world.run(deadline_s=1.3, llm_timeout_s=1.3)
-    assert len(world.record_ids) <= 2
-
-
-def test_a_database_that_refuses_the_login_is_away() -> None:
-    """Its secret may be a minute old; the row is not at fault, and no process ends."""
-    for refused in ("28P01", "28000", "3D000", "42501", "42P01"):
-        outcome = World(record_error=DatabaseRequestError("The database refuses this login: password", refused)).run()
-        assert outcome.outcome == "upstream_database"

@@ -90,6 +90,12 @@ def open_venue(venue_url: str, hands: Hands, backoff: RequestWeightLimiter) -> I
 
 
 @pytest.fixture
+def venue(open_venue: Callable[..., CcxtVenue]) -> CcxtVenue:
+    """One account at the venue."""
+    return open_venue()
+
+
+@pytest.fixture
 def misbehave(venue_url: str) -> Misbehave:
     """What the venue shall do wrong next; see `simulator.faults`."""
 

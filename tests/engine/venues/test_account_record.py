@@ -1,7 +1,6 @@
 """What the account's own record says, read over real HTTP: every trade, forced order and income, to the last digit."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,34 +12,12 @@ from engine.domain.errors import StrategyFault
 from engine.platform.errors import UpstreamUnavailable
 from engine.venues.account_record import ForcedExitCause
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.orders import OrderRequest, build_client_order_id
-from simulator.venue import account_events
-from simulator.venue.trading_account import Account, Fill
+from engine.venues.orders import build_client_order_id
 from simulator.venue.venue import SimulatedVenue
+from tests.engine.venues.record_scene import BTC, TAKER, Happens, Misbehave, OpenVenue, only_account, trade
 from tests.support.factories.markets import START_MS
 
-OpenVenue = Callable[..., CcxtVenue]
-Happens = Callable[..., dict[str, Any]]
-Misbehave = Callable[..., None]
-BTC = "BTCUSDT"
 OURS = build_client_order_id("ours")
-DAY_MS = 86_400_000
-TAKER = Decimal("0.0004")
-
-
-def trade(venue: CcxtVenue, name: str, quantity: str, *, is_buy: bool = True) -> str:
-    order = OrderRequest(client_order_id=name, symbol=BTC, is_buy=is_buy, quantity=Decimal(quantity), leverage=1)
-    return venue.place_market_order(order).order_id
-
-
-def only_account(exchange: SimulatedVenue) -> Account:
-    (account,) = exchange._accounts.values()
-    return account
-
-
-@pytest.fixture
-def venue(open_venue: OpenVenue) -> CcxtVenue:
-    return open_venue()
 
 
 def test_the_trades_are_the_venues_to_the_last_digit_whoever_made_them(
@@ -171,77 +148,6 @@ def test_an_entry_into_a_flat_symbol_goes_through_where_the_venue_tells_only_of_
     assert len(venue.fetch_positions(BTC)) == 1
 
 
-def many_fills(exchange: SimulatedVenue, venue: CcxtVenue, times: list[int]) -> list[Fill]:
-    """Trades of 0.001 at these times, as if they had been made then. The account holds one real order."""
-    trade(venue, "first", "0.001")
-    account = only_account(exchange)
-    order, template = next(iter(account.orders.values())), account.fills[0]
-    account.fills = [
-        replace(template, trade_id=number, order=order, at_ms=at_ms) for number, at_ms in enumerate(times, 1)
-    ]
-    return account.fills
-
-
-def test_more_than_a_page_of_trades_is_read_to_the_end(venue: CcxtVenue, exchange: SimulatedVenue) -> None:
-    now_ms = exchange.clock.now_ms()
-    fills = many_fills(exchange, venue, [now_ms - 5_000 + step * 2 for step in range(2_300)])
-    ids = [fill.trade_id for fill in fills]
-    assert [one.trade_id for one in venue.fetch_trades(BTC, since_ms=now_ms - 5_000)] == ids
-    assert [one.trade_id for one in venue.fetch_trades(BTC, after_id=0)] == ids
-    assert [one.trade_id for one in venue.fetch_trades(BTC, after_id=1_700)] == ids[1_700:]
-
-
-def test_weeks_of_trades_are_read_in_windows_of_seven_days(venue: CcxtVenue, exchange: SimulatedVenue) -> None:
-    now_ms = exchange.clock.now_ms()
-    days = [30, 23, 22.9, 16, 9, 8.999, 2, 0]
-    fills = many_fills(exchange, venue, [now_ms - int(day * DAY_MS) for day in days])
-    since_ms = fills[0].at_ms
-    assert [one.trade_id for one in venue.fetch_trades(BTC, since_ms=since_ms)] == list(range(1, 9))
-    assert [one.trade_id for one in venue.fetch_trades(BTC, since_ms=since_ms + 1)] == list(range(2, 9))
-
-
-def test_a_thousand_trades_of_one_moment_are_read_or_said_to_be_too_many(
-    venue: CcxtVenue, exchange: SimulatedVenue
-) -> None:
-    now_ms = exchange.clock.now_ms()
-    many_fills(exchange, venue, [now_ms] * 999)
-    assert len(venue.fetch_trades(BTC, since_ms=now_ms)) == 999
-    account = only_account(exchange)
-    account.fills = [replace(account.fills[0], trade_id=number) for number in range(1, 1_500)]
-    with pytest.raises(UpstreamUnavailable, match="too long"):
-        venue.fetch_trades(BTC, since_ms=now_ms)
-    assert len(venue.fetch_trades(BTC, after_id=0)) == 1_499
-
-
-TRADE = (
-    '{"id":%s,"orderId":25,"symbol":"BTCUSDT","side":"SELL","price":"28000.00000000001","qty":"0.0020",'
-    '"commission":"%s","commissionAsset":"%s","realizedPnl":"0","maker":%s,"buyer":false,"time":1700006340000}'
-)
-
-
-def answers(misbehave: Misbehave, path: str, *rows: str) -> None:
-    misbehave({"kind": "status", "status": 200, "path": path, "body": f"[{','.join(rows)}]"})
-
-
-@pytest.mark.parametrize(
-    ("commission", "asset", "maker", "fee"),
-    [
-        ("0.02240000000000000001", "USDT", "false", "0.02240000000000000001"),
-        ("-0.0224", "USDT", "false", "0.0224"),  # a taker pays, however the venue writes it
-        ("-0.0056", "USDC", "true", "-0.0056"),  # a maker's rebate
-        ("0", "USDT", "true", "0"),
-        ("0.00003", "BNB", "false", None),
-    ],
-)
-def test_fees_are_exact_and_unknown_in_dollars_where_they_were_paid_in_a_coin(
-    venue: CcxtVenue, misbehave: Misbehave, commission: str, asset: str, maker: str, fee: str | None
-) -> None:
-    answers(misbehave, "/userTrades", TRADE % (7, commission, asset, maker))
-    (one,) = venue.fetch_trades(BTC, after_id=6)
-    assert one.fee_usd == (None if fee is None else Decimal(fee))
-    assert (str(one.price), str(one.quantity)) == ("28000.00000000001", "0.0020")
-
-
 def test_fees_that_the_account_pays_in_a_coin_leave_its_dollars_alone(
     venue: CcxtVenue, happens: Happens, exchange: SimulatedVenue
 ) -> None:
@@ -257,128 +163,6 @@ def test_fees_that_the_account_pays_in_a_coin_leave_its_dollars_alone(
     assert fees == [fee_usd, None, fee_usd]
     assert paid == [("USDT", -fee_usd), ("BNB", Decimal("-0.00016801")), ("USDT", -fee_usd)]
     assert only_account(exchange).balance == before - fee_usd
-
-
-GOOD = TRADE % (7, "0.02", "USDT", "false")
-BAD_TRADES = {
-    "an id that is no integer": GOOD.replace('"id":7', '"id":"7a"'),
-    "no id": GOOD.replace('"id":7,', ""),
-    "another symbol": GOOD.replace("BTCUSDT", "ETHUSDT"),
-    "no quantity": GOOD.replace('"qty":"0.0020",', ""),
-    "a quantity of nothing": GOOD.replace("0.0020", "0"),
-    "a price that is no number": GOOD.replace("28000.00000000001", "NaN"),
-    "a side that is none": GOOD.replace("SELL", "UP"),
-    "no order": GOOD.replace('"orderId":25,', ""),
-    "no time": GOOD.replace('"time":1700006340000', '"time":null'),
-    "no fee": GOOD.replace('"commission":"0.02",', ""),
-    "not a trade": '"hello"',
-    "two trades of one id": f"{GOOD},{GOOD.replace('0.0020', '0.0030')}",
-}
-
-
-def test_a_trade_that_cannot_be_read_is_an_error_and_never_left_out(venue: CcxtVenue, misbehave: Misbehave) -> None:
-    for what, rows in BAD_TRADES.items():
-        answers(misbehave, "/userTrades", rows)
-        try:
-            told = venue.fetch_trades(BTC, after_id=6)
-        except UpstreamUnavailable:
-            continue
-        pytest.fail(f"{what} was read as {told}")
-
-
-@pytest.mark.parametrize("path", ["/userTrades", "/income", "/forceOrders"])
-def test_an_answer_of_another_shape_is_an_error_and_no_empty_record(
-    venue: CcxtVenue, misbehave: Misbehave, path: str
-) -> None:
-    readings: dict[str, Callable[..., object]] = {
-        "/userTrades": venue.fetch_trades,
-        "/income": venue.fetch_income,
-        "/forceOrders": venue.fetch_forced_orders,
-    }
-    for body in ("{}", "null", '{"rows":[]}', "<html>", '[{"code":1}]', "[null]", '""'):
-        misbehave({"kind": "status", "status": 200, "path": path, "body": body})
-        with pytest.raises(UpstreamUnavailable):
-            readings[path](BTC, since_ms=1_700_000_000_000)
-
-
-def test_rows_come_in_order_and_once_however_the_venue_sends_them(venue: CcxtVenue, misbehave: Misbehave) -> None:
-    rows = [GOOD.replace('"id":7', f'"id":{number}') for number in (9, 7, 8, 7)]
-    answers(misbehave, "/userTrades", *rows)
-    assert [one.trade_id for one in venue.fetch_trades(BTC, after_id=6)] == [7, 8, 9]
-    answers(misbehave, "/userTrades", *rows)
-    assert [one.trade_id for one in venue.fetch_trades(BTC, after_id=8)] == [9]
-
-
-def test_a_number_that_is_told_as_a_string_is_read_as_well(venue: CcxtVenue, misbehave: Misbehave) -> None:
-    answers(misbehave, "/userTrades", GOOD.replace('"id":7', '"id":"7"').replace('"orderId":25', '"orderId":"x-25"'))
-    (one,) = venue.fetch_trades(BTC, after_id=6)
-    assert (one.trade_id, one.order_id) == (7, "x-25")
-
-
-INCOME = (
-    '{"symbol":"BTCUSDT","incomeType":"%s","income":"%s","asset":"%s","info":"","time":1700006340000,'
-    '"tranId":%s,"tradeId":"%s"}'
-)
-
-
-def test_income_names_its_trade_where_there_is_one(venue: CcxtVenue, misbehave: Misbehave) -> None:
-    rows = [
-        INCOME % ("COMMISSION", "-0.01000000", "BNB", 9, 12),
-        INCOME % ("REALIZED_PNL", "1.5", "USDT", 9, 12),
-        INCOME % ("FUNDING_FEE", "-0.000000000001", "USDT", 10, ""),
-    ]
-    answers(misbehave, "/income", *rows)
-    told = venue.fetch_income(BTC, since_ms=1_700_000_000_000)
-    assert [(row.kind, str(row.amount), row.asset, row.trade_id) for row in told] == [
-        ("COMMISSION", "-0.01000000", "BNB", 12),
-        ("REALIZED_PNL", "1.5", "USDT", 12),
-        ("FUNDING_FEE", "-1E-12", "USDT", None),
-    ]
-    assert len({row.income_id for row in told}) == 3
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        INCOME % ("COMMISSION", "many", "USDT", 9, 12),
-        INCOME % ("COMMISSION", "1", "USDT", 9, "12a"),
-        INCOME % ("", "1", "USDT", 9, 12),
-        (INCOME % ("COMMISSION", "1", "USDT", 9, 12)).replace("BTCUSDT", "ETHUSDT"),
-        (INCOME % ("COMMISSION", "1", "USDT", 9, 12)).replace('"tranId":9', '"tranId":null'),
-    ],
-)
-def test_income_that_cannot_be_read_is_an_error(venue: CcxtVenue, misbehave: Misbehave, row: str) -> None:
-    answers(misbehave, "/income", row)
-    with pytest.raises(UpstreamUnavailable):
-        venue.fetch_income(BTC, since_ms=1_700_000_000_000)
-
-
-def test_a_forced_order_that_filled_nothing_closed_nothing(
-    venue: CcxtVenue, happens: Happens, exchange: SimulatedVenue
-) -> None:
-    trade(venue, "ours", "0.010")
-    happens(adl=BTC)
-    order = list(only_account(exchange).orders.values())[-1]
-    order.status, order.filled, order.average = "EXPIRED", Decimal(0), Decimal(0)
-    assert venue.fetch_forced_orders(BTC, since_ms=START_MS) == ()
-
-
-def test_more_than_a_page_of_forced_orders_and_income_is_read_to_the_end(
-    venue: CcxtVenue, happens: Happens, exchange: SimulatedVenue, hands: Any
-) -> None:
-    trade(venue, "ours", "0.260")
-    for _ in range(250):
-        hands.now += 1
-        account_events.auto_deleverage(exchange, exchange.users()[0], BTC, Decimal("0.001"))
-    assert len(venue.fetch_forced_orders(BTC, since_ms=START_MS)) == 250
-    rows = venue.fetch_income(BTC, since_ms=START_MS)
-    assert len(rows) == 501
-    account = only_account(exchange)
-    last = account.incomes[-1]
-    account.incomes += [replace(last, income_id=10_000 + step, at_ms=last.at_ms + step) for step in range(1_000)]
-    hands.now += 2
-    assert len(venue.fetch_income(BTC, since_ms=START_MS)) == 1_501
-    assert sum((row.amount for row in rows), Decimal(10_000)) == account.balance
 
 
 @pytest.mark.parametrize("status", [500, 429])

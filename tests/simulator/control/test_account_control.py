@@ -10,75 +10,9 @@ import pytest
 from eth_account import Account
 
 from simulator.aster.aster_app import create_aster
-from simulator.futures_api.request_weights import request_weight
 from simulator.venue.venue import SimulatedVenue
+from tests.simulator.account_owner import Person, market_order, sums
 from tests.support.factories.markets import START_MS
-from tests.support.factories.signing import KEY, USER, refused, signed
-
-DAY_MS = 86_400_000
-Told = dict[str, Any]
-
-
-class Person:
-    """One account as its owner sees it, and what the venue is made to do to it."""
-
-    def __init__(self, url: str, key: str = KEY, user: str = USER) -> None:
-        self._url = url
-        self._key = key
-        self.user = user
-
-    def get(self, path: str, **query: object) -> Any:
-        answer = self.ask(path, **query)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def ask(self, path: str, **query: object) -> httpx.Response:
-        signed_query = signed(query, self._key, user=self.user)
-        return httpx.get(f"{self._url}/fapi/v3{path}?{signed_query}", timeout=30)
-
-    def order(self, side: str, quantity: str, kind: str = "MARKET", **more: object) -> Told:
-        given = {"symbol": "BTCUSDT", "side": side, "type": kind, "quantity": quantity, **more}
-        answer = httpx.post(f"{self._url}/fapi/v3/order", content=signed(given, self._key, user=self.user), timeout=30)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    def control(self, **wish: object) -> httpx.Response:
-        return httpx.post(f"{self._url}/_control/account", json=wish, timeout=30)
-
-    def happens(self, **wish: object) -> Told:
-        answer = self.control(**wish)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    def trades(self, **query: object) -> list[Told]:
-        return list(self.get("/userTrades", symbol="BTCUSDT", **query))
-
-    def income(self, **query: object) -> list[Told]:
-        return list(self.get("/income", limit=1000, **query))
-
-    def forced(self, **query: object) -> list[Told]:
-        return list(self.get("/forceOrders", symbol="BTCUSDT", **query))
-
-    def amount(self) -> Decimal:
-        (row,) = self.get("/positionRisk", symbol="BTCUSDT")
-        return Decimal(row["positionAmt"])
-
-    def balance(self) -> Decimal:
-        return Decimal(self.get("/balance")[0]["balance"])
-
-
-@pytest.fixture
-def person(aster_url: str) -> Person:
-    return Person(aster_url)
-
-
-def market_order(side: str, quantity: str) -> dict[str, str]:
-    return {"symbol": "BTCUSDT", "side": side, "type": "MARKET", "quantity": quantity}
-
-
-def sums(rows: list[Told]) -> dict[str, Decimal]:
-    kinds = {row["incomeType"] for row in rows}
-    return {kind: sum((Decimal(r["income"]) for r in rows if r["incomeType"] == kind), Decimal(0)) for kind in kinds}
 
 
 def test_every_trade_writes_its_profit_and_its_commission(person: Person) -> None:
@@ -286,70 +220,6 @@ def test_a_wish_that_makes_no_sense_is_refused_and_changes_nothing(
     before = copy.deepcopy(exchange.account("u")), state
     assert person.control(**wish).status_code == 400
     assert (exchange.account("u"), person.control().json()) == before
-
-
-def test_trades_come_oldest_first_from_a_time_or_an_id_and_else_the_newest(person: Person, hands: Any) -> None:
-    for _ in range(4):
-        person.order("BUY", "0.001")
-        hands.now += 1
-    trades = person.trades()
-    ids = [trade["id"] for trade in trades]
-    assert ids == sorted(ids)
-    second_ms = trades[1]["time"]
-    assert [t["id"] for t in person.trades(startTime=second_ms, limit=2)] == ids[1:3]
-    assert [t["id"] for t in person.trades(startTime=second_ms, endTime=trades[2]["time"])] == ids[1:3]
-    assert [t["id"] for t in person.trades(fromId=ids[1], limit=2)] == ids[1:3]
-    assert [t["id"] for t in person.trades(limit=2)] == ids[2:]
-    assert [t["id"] for t in person.trades(endTime=second_ms)] == ids[:2]
-
-
-def test_a_window_of_the_record_is_seven_days_long(person: Person, exchange: SimulatedVenue, hands: Any) -> None:
-    person.order("BUY", "0.001")
-    (trade,) = person.trades()
-    week = 7 * DAY_MS
-    assert person.trades(startTime=trade["time"] - week) == [trade]
-    assert person.trades(startTime=trade["time"] - week - 1) == []
-    assert refused(person.ask("/userTrades", symbol="BTCUSDT", startTime=0, endTime=week + 1)) == (400, -4165)
-    assert refused(person.ask("/userTrades", symbol="BTCUSDT", startTime=2, endTime=1)) == (400, -4165)
-    assert refused(person.ask("/userTrades", symbol="BTCUSDT", startTime=0, fromId=1)) == (400, -1128)
-    for path in ("/userTrades", "/income", "/forceOrders"):
-        long_ago = trade["time"] - 90 * DAY_MS
-        assert refused(person.ask(path, symbol="BTCUSDT", startTime=long_ago - 1_000)) == (400, -4166)
-        assert person.get(path, symbol="BTCUSDT", startTime=long_ago + 60_000, endTime=long_ago + 61_000) == []
-    assert refused(person.ask("/userTrades", symbol="BTCUSDT", limit=1001)) == (400, -1130)
-    assert refused(person.ask("/userTrades")) == (400, -1102)
-
-
-def test_income_and_forced_orders_are_chosen_by_symbol_kind_and_time(person: Person, hands: Any) -> None:
-    person.order("BUY", "0.010")
-    hands.now += 1
-    person.happens(liquidate="BTCUSDT", quantity="0.004")
-    hands.now += 1
-    person.happens(adl="BTCUSDT")
-    late = person.trades()[-1]["time"]
-    assert {row["incomeType"] for row in person.income(startTime=late)} == {"REALIZED_PNL", "COMMISSION"}
-    assert [row["incomeType"] for row in person.get("/income", startTime=START_MS, limit=1)] == ["TRANSFER"]
-    assert person.get("/income", symbol="BTCUSDT", incomeType="TRANSFER") == []
-    assert [row["clientOrderId"] for row in person.forced(startTime=late)] == ["adl_autoclose"]
-    assert len(person.get("/forceOrders")) == 2
-    assert len(person.forced(endTime=late - 1)) == 1
-    assert refused(person.ask("/forceOrders", limit=101)) == (400, -1130)
-    assert refused(person.ask("/income", limit=1001)) == (400, -1130)
-    assert refused(person.ask("/forceOrders", autoCloseType="X")) == (400, -1130)
-
-
-@pytest.mark.parametrize(
-    ("path", "query", "weight"),
-    [
-        ("/userTrades", {"symbol": ["BTCUSDT"]}, 5),
-        ("/income", {}, 30),
-        ("/income", {"symbol": ["BTCUSDT"]}, 30),
-        ("/forceOrders", {"symbol": ["BTCUSDT"]}, 20),
-        ("/forceOrders", {}, 50),
-    ],
-)
-def test_the_record_weighs_what_it_weighs_at_aster(path: str, query: dict[str, list[str]], weight: int) -> None:
-    assert request_weight("GET", path, query) == weight
 
 
 def test_only_the_same_host_decides_what_happens_to_an_account(exchange: SimulatedVenue) -> None:

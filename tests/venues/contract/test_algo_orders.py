@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import ccxt
 import pytest
 import requests
 
@@ -26,10 +27,10 @@ def test_the_simulated_venue_knows_algo_orders_at_their_own_endpoints_only(long:
     row = exchange.fapiPrivateGetAlgoOrder({"clientAlgoId": STOP})
     assert (row["algoStatus"], row["actualOrderId"], row["triggerPrice"]) == ("NEW", "", "27000")
     assert exchange.fapiPrivateGetOpenOrders({"symbol": "BTCUSDT"}) == []
-    with pytest.raises(Exception, match="-2013"):
+    with pytest.raises(ccxt.OrderNotFound, match="-2013"):
         exchange.fapiPrivateGetOrder({"symbol": "BTCUSDT", "origClientOrderId": STOP})
     stop = {"symbol": "BTCUSDT", "side": "SELL", "type": "STOP_MARKET", "quantity": "0.01", "stopPrice": "26000"}
-    with pytest.raises(Exception, match="-4120"):
+    with pytest.raises(ccxt.ExchangeError, match="-4120"):
         exchange.fapiPrivatePostOrder(stop)
     long.direct(jump_percent=-5)
     row = exchange.fapiPrivateGetAlgoOrder({"clientAlgoId": STOP})

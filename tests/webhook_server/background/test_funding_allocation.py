@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,15 +11,7 @@ from hypothesis import strategies as st
 from engine.domain.decimals import total
 from engine.domain.positions import Side
 from engine.store.funding import CurrentPosition, FundingFacts, PositionFill
-from engine.venues.market_data.funding import FundingState
 from webhook_server.background.funding_allocation import HOUR_MS, PaymentSplit, split_payment
-from webhook_server.background.funding_schedule import (
-    MAX_ROUNDS,
-    SWEEP_EVERY_S,
-    FundingCalendar,
-    FundingResult,
-    FundingSchedule,
-)
 
 HOUR = 472_000 * HOUR_MS
 A, B = UUID(int=1), UUID(int=2)
@@ -148,35 +139,3 @@ def test_over_a_year_the_parts_of_every_payment_are_the_payment(
         assert total((found.others_usd, *(each.usd for each in found.shares))) == USD
         for each in found.shares:
             assert total((each.held_usd, *each.trades.values())) == each.usd
-
-
-def state(at_ms: int, next_ms: int, rate: str | None = "0.0001") -> FundingState:
-    return FundingState(rate=None if rate is None else Decimal(rate), next_ms=next_ms, at_ms=at_ms)
-
-
-def test_a_payment_has_become_due_once_its_time_has_passed_and_never_at_a_rate_of_zero() -> None:
-    calendar = FundingCalendar()
-    told: list[Any] = [calendar.pop_due(state(*each)) for each in ((1, 10), (9, 10), (12, 20), (15, 20), (45, 50))]
-    assert told == [None, None, 10, None, 20]
-    assert [calendar.pop_due(state(51, 60, "0")), calendar.pop_due(state(61, 70, "0"))] == [50, None]
-    assert calendar.pop_due(state(71, 80)) == 70
-
-
-def test_a_payment_that_is_not_shown_is_looked_for_again_and_not_for_ever() -> None:
-    looks, asked = FundingSchedule(), 0
-    assert looks.is_due(0.0, {"X"})
-    looks.mark_read(0.0, {"X"}, FundingResult({}))
-    assert not looks.is_due(1.0, {"X"})
-    assert looks.is_due(1.0, {"X", "Y"})
-    looks.expect({"X": 10}, {"X"})
-    for _ in range(100):
-        asked += looks.is_due(1.0, {"X"})
-        looks.mark_read(1.0, {"X"}, FundingResult({"X": 9}))
-        looks.expect({}, {"X"})
-    assert 8 < asked < MAX_ROUNDS
-    assert looks.is_due(1.0 + SWEEP_EVERY_S, {"X"})
-    looks.expect({"X": 10}, {"X"})
-    looks.mark_read(1.0, {"X"}, FundingResult({"X": 10}))
-    assert not looks.is_due(2.0, {"X"})
-    looks.mark_read(1.0, {"X"}, FundingResult({"X": 10}, is_complete=False))
-    assert looks.is_due(2.0, {"X"})

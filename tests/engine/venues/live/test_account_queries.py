@@ -13,7 +13,6 @@ from engine.domain.positions import Side
 from engine.platform.errors import ConfigurationError, CredentialsError, UpstreamUnavailable
 from engine.venues.account_state import Balance
 from engine.venues.live.ccxt_venue import CcxtVenue
-from engine.venues.live.parsers import parse_balance, parse_position
 from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, build_client_order_id
 from engine.venues.venue import LiveVenue
 
@@ -63,19 +62,6 @@ def test_a_record_that_cannot_be_read_is_unavailable_and_not_empty(
     }
     with pytest.raises(UpstreamUnavailable):
         asks[path]()
-
-
-def test_a_venue_that_counts_in_contracts_is_read_in_the_base_asset() -> None:
-    market = {"base": "BTC", "quote": "USDT", "contractSize": 0.01}
-    raw = {"contracts": 7.0, "side": "long", "entryPrice": 28_000.5, "leverage": None, "unrealizedPnl": None}
-    held = parse_position(raw, market)
-    assert held is not None
-    assert (held.quantity, held.leverage, held.entry_price) == (Decimal("0.07"), None, Decimal("28000.5"))
-
-
-def test_dollars_of_several_coins_make_one_wallet() -> None:
-    raw = {"USDT": {"total": 10.5, "free": 4.0}, "USDC": {"total": 2.0, "free": 2.0}, "BTC": {"total": 1, "free": 1}}
-    assert parse_balance(raw) == Balance(wallet_usd=Decimal("12.5"), available_usd=Decimal(4))
 
 
 def test_leverage_that_is_not_what_was_asked_for_is_refused_before_any_order(
