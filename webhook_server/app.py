@@ -39,7 +39,7 @@ from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_checks import AccountChecks
 from webhook_server.reconciliation.orphan_orders import OrphanOrderCleanup
 from webhook_server.reconciliation.reconciliation import Reconciliation
-from webhook_server.reconciliation.venue_changes import VenueChanges
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 from webhook_server.venue_registry import Venues
 
 SLOT_LIMITS: Final = SlotLimits(  # most of them wait: for a venue, or for their account's turn
@@ -125,7 +125,7 @@ def build(
     refusal_log = RefusalLog(clock)
     protective_exits = ProtectiveExits(pipeline, clock, metrics)
     pipeline.before_request = PaperCatchUp(store, venues, protective_exits, clock).check_market_exits
-    reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), protective_exits, clock, metrics)
+    reconciliation = Reconciliation(store, venues, SymbolReconciler(store, metrics), protective_exits, clock, metrics)
     mark_to_market = MarkToMarket(store, venues, protective_exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.verify
     protection_watchdog = ProtectionWatchdog(store, venues, executor, protective_exits, metrics, may_send)
