@@ -84,17 +84,17 @@ def execute_adoption(store: Store, account: LiveVenue, seen: Observation, plan: 
 
 def _replace_protection(account: LiveVenue, position: Position) -> list[str]:
     """Replaces the protective orders of a position, but not those that have filled. Returns error messages."""
-    from webhook_server.background.protection_watchdog import half_order_id
+    from webhook_server.background.protection_orders import get_order_id
     from webhook_server.execution.position_protection import build_protection, is_unbooked_exit, split_protection
 
     failures = []
     wanted = split_protection(build_protection(position, position.quantity)) if protective_order_ids(position) else ()
     for half in wanted:
         try:
-            if not is_unbooked_exit(account.cancel_order(position.symbol, half_order_id(half)), position):
+            if not is_unbooked_exit(account.cancel_order(position.symbol, get_order_id(half)), position):
                 account.place_protection(half)
         except SparkyError as error:
-            failures.append(f"{half_order_id(half)} could not be placed anew: {error}")
+            failures.append(f"{get_order_id(half)} could not be placed anew: {error}")
     return failures
 
 
