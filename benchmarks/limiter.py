@@ -12,11 +12,11 @@ from statistics import fmean
 from typing import Final
 from uuid import UUID
 
-from engine.deciding.schedule import Cadence, next_tick, schedule_for
+from engine.deciding.schedule import Cadence, build_cadence, find_next_tick
 from engine.domain.completion import Usage
 from engine.llm.outcome import cost_usd
 from engine.platform.settings.settings import Settings
-from engine.ratelimit.capacity import RequestTokens, Want, capacity
+from engine.ratelimit.capacity import Demand, RequestTokens, compute_capacity
 from engine.ratelimit.scheduler import PermitLimits, PermitRequest, PermitScheduler
 
 RPM: Final = 30
@@ -49,7 +49,7 @@ class Simulation:
         self.rng = random.Random(seed)
         self.permits = PermitScheduler(PermitLimits(rpm=RPM, concurrency=16), hold_s=25.0)
         ids = [UUID(int=self.rng.getrandbits(128), version=4) for _ in range(count)]
-        self.strategies = {each: Strategy(each, schedule_for(each, CADENCE_S)) for each in ids}
+        self.strategies = {each: Strategy(each, build_cadence(each, CADENCE_S)) for each in ids}
         self.ticks: list[tuple[float, UUID]] = []
         self.ends: list[tuple[float, UUID, UUID]] = []
         self.grants: list[float] = []
@@ -57,7 +57,7 @@ class Simulation:
             self.schedule_tick(strategy_id, 0.0)
 
     def schedule_tick(self, strategy_id: UUID, now: float) -> None:
-        heapq.heappush(self.ticks, (next_tick(self.strategies[strategy_id].cadence, now), strategy_id))
+        heapq.heappush(self.ticks, (find_next_tick(self.strategies[strategy_id].cadence, now), strategy_id))
 
     def run(self) -> None:
         now = 0.0
@@ -68,7 +68,7 @@ class Simulation:
             self.grant_permits(now)
 
     def find_next_event(self, now: float) -> float:
-        grant_at = self.permits.next_grant_at(now)
+        grant_at = self.permits.find_next_grant_at(now)
         heads = [queue[0][0] for queue in (self.ticks, self.ends) if queue]
         granting = [] if grant_at is None else [max(grant_at, now + 1e-6)]
         return min(at for at in (*heads, *granting, now + 1.0) if at > now)
@@ -126,8 +126,8 @@ def print_waiting_table() -> None:
         strategies = simulation.strategies.values()
         waits = [wait for each in strategies for wait in each.waits]
         granted, missed = [len(each.waits) for each in strategies], sum(each.missed for each in strategies)
-        report = capacity(
-            [Want(cadence_s=CADENCE_S, strategies=count)], PermitLimits(rpm=RPM, concurrency=16), RequestTokens()
+        report = compute_capacity(
+            [Demand(cadence_s=CADENCE_S, strategies=count)], PermitLimits(rpm=RPM, concurrency=16), RequestTokens()
         )
         print(
             f"{count:>10}  {report.need_rpm:>8.1f}  {sum(granted) / (RPM * MEASURED_S / 60):>4.0%}  "

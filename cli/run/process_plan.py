@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from actors.engine_lease import STANDBY
 from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy, SupervisionPlan
 from actors.runtime.messages import DesiredStrategy
-from engine.deciding.decision_record import AGAIN_FOR_S
+from engine.deciding.decision_record import RECORD_RETRY_S
 from engine.platform.errors import ConfigurationError
 from engine.platform.http.addresses import build_base_url, loopback_for_wildcard
 from engine.platform.settings.component_settings import (
@@ -136,7 +136,7 @@ def build_plan(settings: Settings, engine: EngineRun, fixed: Sequence[ChildSpec]
             is_dynamic=True,
             group="strategy",
             tick_deadline_s=resolved.sparky_cycle_deadline_s + 1,
-            grace_s=AGAIN_FOR_S + 1,
+            grace_s=RECORD_RETRY_S + 1,
             memory_mb=resolved.sparky_strategy_memory_mb,
             needs_lease=True,
         )

@@ -16,10 +16,10 @@ from engine.domain.decision import SCHEMA
 from engine.domain.errors import LlmUnavailable, StrategyFault
 from engine.domain.prompt import Prompt
 from engine.llm.model_availability import PROBE_INTERVAL_S
-from engine.llm.models import MAX_ANSWER_TOKENS, family_of
+from engine.llm.models import MAX_ANSWER_TOKENS, find_family
 from engine.llm.outcome import LlmCall, LlmOutcome, cost_usd, worst_case_cost_usd
 from engine.llm.prompt_tokens import estimate_tokens
-from engine.llm.provider_errors import ErrorClass, classify, classify_error_in, page_title
+from engine.llm.provider_errors import ErrorClass, classify, classify_error_in, describe_page
 from engine.llm.rate_limit_headers import parse_rate_limit_headers
 from engine.llm.responses import Reading, read_completion, read_json
 from engine.platform.errors import ConfigurationError
@@ -97,20 +97,20 @@ class GroqClient:
         """Remembers for a minute that the provider does not serve `model`; then the limiter is asked again."""
         self._gone[model] = (reason, time.monotonic() + PROBE_INTERVAL_S)
 
-    def answer_tokens(self, model: str) -> int:
+    def get_answer_allowance(self, model: str) -> int:
         """The most tokens an answer may have now, its thoughts included."""
-        return self._raised.get(model) or family_of(model).answer_tokens(self._effort)
+        return self._raised.get(model) or find_family(model).get_answer_allowance(self._effort)
 
-    def request_tokens(self, prompt: Prompt, model: str) -> int:
+    def count_request_tokens(self, prompt: Prompt, model: str) -> int:
         """The most tokens that a request may use, prompt and answer."""
-        return _prompt_tokens(prompt, model) + self.answer_tokens(model)
+        return _prompt_tokens(prompt, model) + self.get_answer_allowance(model)
 
     def raise_allowance(self, model: str) -> bool:
         """Doubles what an answer of `model` may have; False when it has the most already, or the most that was carried.
 
         It stays raised until answers need less than half of it.
         """
-        now, most = self.answer_tokens(model), self._most.get(model, MAX_ANSWER_TOKENS)
+        now, most = self.get_answer_allowance(model), self._most.get(model, MAX_ANSWER_TOKENS)
         if now >= most:
             return False
         self._raised[model] = min(2 * now, most)
@@ -121,14 +121,14 @@ class GroqClient:
         if model not in self._raised:
             return False
         del self._raised[model]
-        self._most[model] = self.answer_tokens(model)
+        self._most[model] = self.get_answer_allowance(model)
         return True
 
     def _lower_allowance(self, model: str, used: int) -> None:
         """Halves a raised allowance after a finished answer that used less than half of it."""
         if model in self._raised and used < self._raised[model] // 2:
             lower = self._raised[model] // 2
-            if lower <= family_of(model).answer_tokens(self._effort):
+            if lower <= find_family(model).get_answer_allowance(self._effort):
                 del self._raised[model]
             else:
                 self._raised[model] = lower
@@ -174,12 +174,12 @@ class GroqClient:
 
     def _request(self, prompt: Prompt, model: str) -> dict[str, Any]:
         """The body; the SDK's own method would walk through all that the API knows and pass it on unchanged."""
-        family = family_of(model)
+        family = find_family(model)
         body: dict[str, Any] = {
             "model": model,
             "messages": _messages(prompt),
             "temperature": TEMPERATURE,
-            "max_completion_tokens": self.answer_tokens(model),
+            "max_completion_tokens": self.get_answer_allowance(model),
             "response_format": _BY_SCHEMA if family.takes_schema else _AS_JSON,
         }
         if family.calls_tools_unasked:
@@ -199,7 +199,7 @@ class GroqClient:
             return self._from_status_error(error, response.headers)
         reading = read_completion(body, most, largest)
         if reading is None:
-            return _unreadable(f"the answer is no chat completion{page_title(content)}")
+            return _unreadable(f"the answer is no chat completion{describe_page(content)}")
         outcome, reason = _classify_finish(reading)
         usage = reading.usage
         completion = Completion(
@@ -251,7 +251,7 @@ def _unreadable(reason: str) -> dict[str, Any]:
 
 
 def _prompt_tokens(prompt: Prompt, model: str) -> int:
-    return estimate_tokens(prompt, each_digit=family_of(model).each_digit_is_a_token) + SCHEMA_TOKENS
+    return estimate_tokens(prompt, has_digit_tokens=find_family(model).has_digit_tokens) + SCHEMA_TOKENS
 
 
 def _classify_finish(reading: Reading) -> tuple[LlmOutcome, str | None]:

@@ -25,7 +25,7 @@ class Availability:
         """The provider answered for `name`. True when it was refused before."""
         return self._refused.pop(name, None) is not None
 
-    def unavailable_reason(self, name: str, now: float) -> str | None:
+    def find_unavailable_reason(self, name: str, now: float) -> str | None:
         """Why `name` is not to be asked for now; None also for the one who is to find out whether it is back."""
         if name not in self._refused:
             return None
@@ -35,6 +35,6 @@ class Availability:
         self._refused[name] = (reason, now + PROBE_INTERVAL_S)
         return None
 
-    def last_reason(self, name: str) -> str | None:
+    def get_last_reason(self, name: str) -> str | None:
         """Why `name` is refused, whoever asks; None when it is not."""
         return self._refused.get(name, (None, 0.0))[0]

@@ -31,10 +31,10 @@ class Family(NamedTuple):
     name: re.Pattern[str]
     takes_schema: bool
     reasoning: Mapping[Effort, Reasoning]
-    each_digit_is_a_token: bool = False
+    has_digit_tokens: bool = False
     calls_tools_unasked: bool = False
 
-    def answer_tokens(self, effort: Effort) -> int:
+    def get_answer_allowance(self, effort: Effort) -> int:
         """The most tokens that an answer may have at first, its thoughts included."""
         return ANSWER_TOKENS + self.reasoning[effort].tokens
 
@@ -75,7 +75,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
             "medium": Reasoning("default", 4_000),
             "high": Reasoning("default", 6_000),
         },
-        each_digit_is_a_token=True,
+        has_digit_tokens=True,
     ),
 )
 _NOT_REASONING: Final = Family(
@@ -85,6 +85,6 @@ _NOT_REASONING: Final = Family(
 )
 
 
-def family_of(model: str) -> Family:
+def find_family(model: str) -> Family:
     """The first family whose name `model` bears; of an unknown one, that it answers without thinking."""
     return next((family for family in FAMILIES if family.name.search(model)), _NOT_REASONING)

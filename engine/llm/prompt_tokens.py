@@ -89,7 +89,7 @@ _COMMON: Final = dict.fromkeys(_double_bytes("gb2312", range(0xB0, 0xD8)), 1.5) 
 
 
 @lru_cache(maxsize=8)
-def text_tokens(text: str) -> int:
+def estimate_text_tokens(text: str) -> int:
     """Tokens of `text`, an upper estimate for prose and for our own prompts.
 
     Notes of ordinary prose beyond ASCII, with typographic signs and emoji: 1.1 to 2 times the larger count of the two
@@ -104,7 +104,7 @@ def text_tokens(text: str) -> int:
     tickers and hexadecimal digits, words of other languages without accents and in capitals (half to three quarters),
     runs of unlike punctuation or of separate digits.
 
-    Vocabularies that make a token of each digit, as qwen3 does, need `digits_beyond_groups` more.
+    Vocabularies that make a token of each digit, as qwen3 does, need `count_extra_digit_tokens` more.
     """
     if text.isascii():
         return len(_PIECES.findall(text))
@@ -119,7 +119,7 @@ _DIGIT_GROUP: Final = re.compile(r"[0-9]{1,3}")
 
 
 @lru_cache(maxsize=8)
-def digits_beyond_groups(text: str) -> int:
+def count_extra_digit_tokens(text: str) -> int:
     """How many tokens `text` has more where each digit is one, instead of up to three."""
     return len(_DIGIT.findall(text)) - len(_DIGIT_GROUP.findall(text))
 
@@ -129,13 +129,13 @@ def _weight(char: str) -> float:
     return weight or len(char.encode("utf-8", "replace"))
 
 
-def estimate_tokens(prompt: Prompt, *, each_digit: bool = False) -> int:
-    """An upper estimate of the prompt's tokens by `text_tokens`; 16 are for the frame of its two messages.
+def estimate_tokens(prompt: Prompt, *, has_digit_tokens: bool = False) -> int:
+    """An upper estimate of the prompt's tokens by `estimate_text_tokens`; 16 are for the frame of its two messages.
 
-    `each_digit`: of a vocabulary that makes a token of each digit.
+    `has_digit_tokens`: of a vocabulary that makes a token of each digit.
     """
     texts = [prompt.system, prompt.user]
     if prompt.rejected is not None:
         texts += [prompt.rejected.text, prompt.correction]
-    more = sum(map(digits_beyond_groups, texts)) if each_digit else 0
-    return 16 + 4 * (len(texts) - 2) + sum(map(text_tokens, texts)) + more
+    more = sum(map(count_extra_digit_tokens, texts)) if has_digit_tokens else 0
+    return 16 + 4 * (len(texts) - 2) + sum(map(estimate_text_tokens, texts)) + more

@@ -197,7 +197,7 @@ def _refusal(said: _Said) -> ErrorClass:
         reason=reason,
         rejected_text=said.failed_generation if outcome in (LlmOutcome.UNUSABLE, LlmOutcome.CUT) else None,
         wait_s=retry_after_in_text(said.message),
-        limit=limit_in(said.message) if outcome in (LlmOutcome.RATE_LIMITED, LlmOutcome.EXCEEDS_LIMIT) else None,
+        limit=find_limit(said.message) if outcome in (LlmOutcome.RATE_LIMITED, LlmOutcome.EXCEEDS_LIMIT) else None,
     )
 
 
@@ -291,7 +291,7 @@ _NAMES: Final[dict[str, LimitName]] = {
 }
 
 
-def limit_in(message: str) -> KnownLimit | None:
+def find_limit(message: str) -> KnownLimit | None:
     """The limit that a refusal names, as in ``tokens per day (TPD): Limit 200000``; its size in requests or tokens.
 
     A size counts only right behind the name, and a name only where no other one stands: what is read wrongly would hold
@@ -308,6 +308,6 @@ def limit_in(message: str) -> KnownLimit | None:
     return KnownLimit(name=names.pop()) if len(names) == 1 else None
 
 
-def page_title(content: bytes) -> str:
+def describe_page(content: bytes) -> str:
     """What a page of HTML calls itself, to be told behind a sentence; nothing for what is no page."""
     return f": {_title(content)}" if _PAGE.search(content[:2_048]) else ""

@@ -35,7 +35,7 @@ class LlmClient(Protocol):
 
     def mark_unavailable(self, model: str, reason: str) -> None: ...
 
-    def request_tokens(self, prompt: Prompt, model: str) -> int: ...
+    def count_request_tokens(self, prompt: Prompt, model: str) -> int: ...
 
     def raise_allowance(self, model: str) -> bool: ...
 
@@ -59,20 +59,20 @@ class PermitClient(Protocol):
 
 @dataclass
 class CompletionRetrier:
-    """The requests of one cycle, at most `most`. `permit_wait_s` and `waited_s` grow: time spent on others.
+    """The requests of one cycle, at most `max_attempts`. `permit_wait_s` and `waited_s` grow: time spent on others.
 
     `has_budget` says whether more may be spent, given the USD that this cycle has spent.
     """
 
     context: StrategyContext
     prompt: Prompt
-    model: LlmClient
-    desk: PermitClient
+    client: LlmClient
+    permits: PermitClient
     clock: Callable[[], float]
-    rest: Callable[[float], None]
+    sleep: Callable[[float], None]
     jitter: Callable[[], float]
     timeout_s: float
-    most: int = MAX_ATTEMPTS
+    max_attempts: int = MAX_ATTEMPTS
     has_budget: Callable[[Decimal], bool] = lambda _: True
     permit_wait_s: float | None = None
     waited_s: float = 0.0
@@ -88,28 +88,28 @@ class CompletionRetrier:
             if call.next_step in (NextStep.READ, NextStep.REPAIR):
                 return call
             if call.next_step is NextStep.RAISE_ALLOWANCE:
-                if not (self.model.raise_allowance(call.model) and self._may_try):
+                if not (self.client.raise_allowance(call.model) and self._can_try):
                     return call
             elif not self._can_retry(call, deadline):
                 raise self._to_failure(call)
 
     @property
-    def _may_try(self) -> bool:
-        return self.attempt_count < self.most and self.has_budget(self.cost_usd)
+    def _can_try(self) -> bool:
+        return self.attempt_count < self.max_attempts and self.has_budget(self.cost_usd)
 
     def _can_retry(self, call: LlmCall, deadline: float) -> bool:
         """Makes ready for another request after one that failed; False when there is to be none."""
         if call.next_step is NextStep.NEXT_MODEL:
-            self.model.mark_unavailable(call.model, call.reason or "")
+            self.client.mark_unavailable(call.model, call.reason or "")
             return True
-        if call.outcome is LlmOutcome.EXCEEDS_LIMIT and self.model.restore_allowance(call.model):
-            self._check_cut()
-            return self._may_try
-        return call.is_retryable and self._may_try and self._back_off(call, self.attempt_count, deadline)
+        if call.outcome is LlmOutcome.EXCEEDS_LIMIT and self.client.restore_allowance(call.model):
+            self._raise_if_cut()
+            return self._can_try
+        return call.is_retryable and self._can_try and self._back_off(call, self.attempt_count, deadline)
 
     def repair(self, unusable: LlmCall, reason: str, deadline: float) -> LlmCall | None:
         """One more answer in place of one that cannot be used; None when there is none, whatever the cause."""
-        if self.attempt_count >= self.most:
+        if self.attempt_count >= self.max_attempts:
             return None
         said = unusable.completion.text if unusable.completion else unusable.rejected_text
         self.prompt = with_correction(self.prompt, said or "", reason)
@@ -118,7 +118,7 @@ class CompletionRetrier:
         except (CycleSkipped, StrategyFault, UpstreamUnavailable):
             return None
         if call.next_step is NextStep.RAISE_ALLOWANCE:
-            self.model.raise_allowance(call.model)
+            self.client.raise_allowance(call.model)
         return call if call.next_step in (NextStep.READ, NextStep.REPAIR) else None
 
     @property
@@ -132,26 +132,26 @@ class CompletionRetrier:
 
     def _send_next(self, deadline: float) -> LlmCall:
         model, granted = self._acquire_for_any_model(deadline)
-        call = self.model.complete(self.prompt, model, min(deadline, self.clock() + self.timeout_s))
+        call = self.client.complete(self.prompt, model, min(deadline, self.clock() + self.timeout_s))
         self.waited_s += call.network_s
         self.calls.append(call)
-        self.desk.release(granted, call)
+        self.permits.release(granted, call)
         return call
 
     def _acquire_for_any_model(self, deadline: float) -> tuple[str, PermitGrant]:
         """A model that is served and a permit for it. Raises as `GroqClient.select_model` when none is served."""
         while True:
-            model = self.model.select_model(self.context.strategy.model)
+            model = self.client.select_model(self.context.strategy.model)
             try:
                 return model, self._acquire_permit(model, deadline)
             except ModelUnavailable as error:
-                self.model.mark_unavailable(model, str(error))
+                self.client.mark_unavailable(model, str(error))
             except StrategyFault:  # more tokens than the limits can ever carry; the raise is ours, not the row's
-                if not self.model.restore_allowance(model):
+                if not self.client.restore_allowance(model):
                     raise
-                self._check_cut()
+                self._raise_if_cut()
 
-    def _check_cut(self) -> None:
+    def _raise_if_cut(self) -> None:
         """Raises AnswerCut when the allowance that cannot be had was raised for an answer of this cycle."""
         cut = next((call for call in self.calls if call.outcome is LlmOutcome.CUT), None)
         if cut is not None:
@@ -160,9 +160,9 @@ class CompletionRetrier:
     def _acquire_permit(self, model: str, deadline: float) -> PermitGrant:
         asked = self.clock()
         try:
-            return self.desk.acquire(
+            return self.permits.acquire(
                 model,
-                self.model.request_tokens(self.prompt, model),
+                self.client.count_request_tokens(self.prompt, model),
                 holds_position=bool(self.context.positions),
                 deadline=deadline - self._min_call_s(deadline),
             )
@@ -184,7 +184,7 @@ class CompletionRetrier:
         pause_s = max(backoff_s, call.retry_after_s or 0.0)
         if self.clock() + pause_s + self._min_call_s(deadline) >= deadline:
             return False
-        self.rest(pause_s)
+        self.sleep(pause_s)
         self.waited_s += pause_s
         return True
 

@@ -20,7 +20,7 @@ class NoAnswer(ValueError):
     """A text that holds no finished answer; the message says why."""
 
 
-def after_thoughts(text: str) -> str:
+def strip_thoughts(text: str) -> str:
     """What follows the end of the last thought in `text`, marks of the answer itself included.
 
     `text` has at most LONGEST_TEXT characters. Raises NoAnswer when it ends in a thought.

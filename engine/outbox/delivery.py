@@ -39,7 +39,7 @@ class DeliveryAttempt:
     retry_in_s: float | None = None
 
 
-def signed_headers(signal: Signal, body: str, secret: SecretStr, now: datetime) -> dict[str, str]:
+def build_signed_headers(signal: Signal, body: str, secret: SecretStr, now: datetime) -> dict[str, str]:
     """The headers of one attempt at `now`. Raises ValueError when the secret is not of the ``whsec_`` form."""
     return {
         "content-type": "application/json",
@@ -62,12 +62,12 @@ def post(
     It ends within `total_s`. `jitter` gives numbers from 0 up to 1.
     """
     body = json.dumps(signal.payload, separators=(",", ":"))
-    headers = signed_headers(signal, body, secret, datetime.now(UTC))
+    headers = build_signed_headers(signal, body, secret, datetime.now(UTC))
     try:
         status, told, answer = sender.send(url, body.encode(), headers, min(CONNECT_TIMEOUT_S, total_s), total_s)
     except (requests.RequestException, HTTPError, OSError) as error:
         reason = f"no answer: {type(error).__name__}"
-        return DeliveryAttempt(SignalOutcome.RETRY, None, reason, wait_before_retry(signal.attempts, jitter()))
+        return DeliveryAttempt(SignalOutcome.RETRY, None, reason, compute_retry_wait_s(signal.attempts, jitter()))
     return classify_response(status, told, answer, signal.attempts, datetime.now(UTC), jitter())
 
 
@@ -87,13 +87,13 @@ def classify_response(
         return DeliveryAttempt(SignalOutcome.DEAD, status, reason or "the receiver is gone")
     if (status in _RETRYABLE_STATUSES and _limit_type(answer) is None) or status >= 500:
         wait = retry_after_s(headers.get("retry-after"), now)
-        wait = wait_before_retry(attempts, jitter) if wait is None else min(wait, MAX_RETRY_AFTER_S)
+        wait = compute_retry_wait_s(attempts, jitter) if wait is None else min(wait, MAX_RETRY_AFTER_S)
         return DeliveryAttempt(SignalOutcome.RETRY, status, reason, wait)
     is_late = _limit_type(answer) == "stale_signal"
     return DeliveryAttempt(SignalOutcome.EXPIRED if is_late else SignalOutcome.REFUSED, status, reason)
 
 
-def wait_before_retry(attempts: int, jitter: float = 1.0) -> float:
+def compute_retry_wait_s(attempts: int, jitter: float = 1.0) -> float:
     """Seconds before the next attempt when the peer named none, after `attempts` of them (1 or more)."""
     return jittered_backoff_s(attempts, FIRST_RETRY_S, MAX_RETRY_S, jitter)
 

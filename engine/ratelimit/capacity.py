@@ -12,7 +12,7 @@ from engine.ratelimit.scheduler import PermitLimits
 MINUTES_OF_DAY: Final = 1_440
 
 
-class Want(Frozen):
+class Demand(Frozen):
     """How many strategies want to ask one model every `cadence_s` seconds."""
 
     cadence_s: float
@@ -46,7 +46,7 @@ class Capacity(Frozen):
         return self.effective_cadence_s is not None
 
 
-def capacity(wants: Sequence[Want], limits: PermitLimits, tokens: RequestTokens) -> Capacity:
+def compute_capacity(wants: Sequence[Demand], limits: PermitLimits, tokens: RequestTokens) -> Capacity:
     """Of one model. Shares are max-min fair, as the limiter's queue makes them: who wants less than that gets it."""
     need_rpm = sum(want.strategies * 60 / want.cadence_s for want in wants)
     known = _requests_per_minute(limits, tokens)
@@ -77,7 +77,7 @@ def _requests_in(limit: int, tokens: RequestTokens) -> float:
     return 1 + max(0.0, limit - max(tokens.reserved, used)) / used
 
 
-def _fair_share_rpm(wants: Sequence[Want], limit_rpm: float) -> float:
+def _fair_share_rpm(wants: Sequence[Demand], limit_rpm: float) -> float:
     """The share that fills the limit when nobody gets more than it, nor more than they want."""
     left, strategies = limit_rpm, sum(want.strategies for want in wants)
     for want in sorted(wants, key=lambda each: -each.cadence_s):

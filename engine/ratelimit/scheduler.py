@@ -106,7 +106,7 @@ class PermitScheduler:
     def limits(self) -> PermitLimits:
         return self._limits
 
-    def impossible_reason(self, tokens: int) -> str | None:
+    def find_impossible_reason(self, tokens: int) -> str | None:
         """Why a request of so many tokens can never be granted, or None.
 
         By the settings' limits: what the provider has announced may change with its next answer.
@@ -154,7 +154,7 @@ class PermitScheduler:
             granted.append(self._grant(start, asker, now))
         return granted
 
-    def next_grant_at(self, now: float) -> float | None:
+    def find_next_grant_at(self, now: float) -> float | None:
         """When the first in the queue will fit, as far as is known; None if nobody waits or only a release helps."""
         if not self._waiting or len(self._held) >= self._limits.concurrency:
             return None

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from engine.deciding.budget import UnrecordedSpend
-from engine.deciding.prompt import market_block
+from engine.deciding.prompt import build_market_block
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
 from engine.domain.signal import SignalAction
@@ -35,7 +35,7 @@ def test_a_cycle_records_what_was_seen_said_and_made_of_it_and_leaves_a_signal()
     assert (record.raw_answer, record.model, record.request_id) == (LONG, MODEL, "req_1")
     assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (1_000, 200, 50)
     assert (record.cost_usd, record.is_fault) == (Decimal("0.0002"), False)
-    assert record.market == market_block(a_context(), [a_view()], rounded=False)
+    assert record.market == build_market_block(a_context(), [a_view()], is_rounded=False)
     assert signal is not None
     assert (signal.action, signal.exchange, signal.size_usd) == (SignalAction.BUY, "aster", Decimal(250))
     assert (signal.stop_loss_percent, signal.take_profit_percent) == (2.0, None)
@@ -132,7 +132,7 @@ def test_no_answer_is_mended_without_a_permit_an_attempt_or_a_budget_left() -> N
     by_all = a_context(llm_spent_today_by_all_usd=Decimal("0.9999"))
     worlds: list[tuple[World, dict[str, Any]]] = [
         (World(calls=[answered("no")], permits_left=1), {}),
-        (World(calls=[answered("no")]), {"most_attempts": 1}),
+        (World(calls=[answered("no")]), {"max_attempts": 1}),
         (World(calls=[failed(LlmOutcome.TIMEOUT), failed(LlmOutcome.TIMEOUT), answered("no")]), {}),
         (World(calls=[answered("no")], context=spent), {}),
         (World(calls=[answered("no")], context=by_all), {"host_budget_usd": Decimal(1)}),
@@ -145,7 +145,7 @@ def test_no_answer_is_mended_without_a_permit_an_attempt_or_a_budget_left() -> N
 
 
 def test_a_probe_is_one_request() -> None:
-    outcome = World(calls=[failed(LlmOutcome.SERVER_ERROR)]).run(most_attempts=1)
+    outcome = World(calls=[failed(LlmOutcome.SERVER_ERROR)]).run(max_attempts=1)
     assert (outcome.outcome, len(outcome.calls)) == ("upstream_groq", 1)
 
 
@@ -182,7 +182,7 @@ def test_when_others_found_every_model_gone_nothing_is_asked() -> None:
 def test_what_a_cycle_spent_without_a_record_counts_in_the_budget_and_is_in_the_next_record() -> None:
     unrecorded = UnrecordedSpend()
     lost = failed(LlmOutcome.TIMEOUT, worst_case_cost_usd=Decimal("0.0007"))
-    World(calls=[lost]).run(most_attempts=1, unrecorded=unrecorded)
+    World(calls=[lost]).run(max_attempts=1, unrecorded=unrecorded)
     World(record_error=DatabaseUnavailable("away")).run(unrecorded=unrecorded)
     assert unrecorded.usd == Decimal("0.0009")
     frugal = a_context(a_strategy(daily_llm_budget_usd=Decimal("0.0009")))

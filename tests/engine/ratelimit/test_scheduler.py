@@ -168,7 +168,7 @@ def test_a_refusal_holds_everybody_until_the_providers_time() -> None:
     assert not permits.back_off(1.0, 2.0, "rpm")
     permits.enqueue(asker(1, 1.0))
     assert permits.grant_waiting(119.9) == []
-    assert permits.next_grant_at(1.0) == 120.0
+    assert permits.find_next_grant_at(1.0) == 120.0
     assert len(permits.grant_waiting(120.0)) == 1
 
 
@@ -201,8 +201,10 @@ def test_a_refusal_of_no_time_holds_a_moment_and_a_much_longer_one_is_news_with_
 
 def test_a_request_larger_than_the_limit_is_named_as_such() -> None:
     permits = PermitScheduler(PermitLimits(tpm=1_000, concurrency=9), hold_s=25)
-    assert permits.impossible_reason(1_000) is None
-    assert permits.impossible_reason(1_001) == "one request of up to 1001 tokens is more than the limit of 1000 (tpm)"
+    assert permits.find_impossible_reason(1_000) is None
+    assert (
+        permits.find_impossible_reason(1_001) == "one request of up to 1001 tokens is more than the limit of 1000 (tpm)"
+    )
 
 
 def test_a_second_ask_of_a_strategy_takes_the_place_of_the_first() -> None:
@@ -219,14 +221,14 @@ def test_what_a_former_process_sent_is_counted() -> None:
     permits.restore(101.0, 10)
     permits.enqueue(asker(uuid4().int, 110.0))
     assert permits.grant_waiting(110.0) == []
-    assert permits.next_grant_at(110.0) == pytest.approx(160.4)
+    assert permits.find_next_grant_at(110.0) == pytest.approx(160.4)
 
 
 def test_a_request_larger_than_what_the_provider_announces_goes_alone_and_hears_it_from_the_provider() -> None:
     """An absurd header must neither stop everybody for good nor count as a fault of the rows."""
     permits = PermitScheduler(PermitLimits(rpm=30, concurrency=9), hold_s=25)
     permits.apply_provider_limits({"tpm": 1})
-    assert permits.impossible_reason(900) is None
+    assert permits.find_impossible_reason(900) is None
     permits.enqueue(asker(1, 0.0, 900))
     permits.enqueue(asker(2, 0.0, 900))
     assert [grant.asker.strategy_id.int for grant in permits.grant_waiting(0.0)] == [1]

@@ -6,7 +6,7 @@ from collections import Counter
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-from engine.deciding.schedule import next_tick, schedule_for
+from engine.deciding.schedule import build_cadence, find_next_tick
 from engine.domain.decision import Action
 from engine.domain.errors import Superseded
 from engine.domain.signal import SignalAction
@@ -51,7 +51,7 @@ def silent(store: Store, user_id: UUID, name: str, *, is_paper: bool) -> UUID:
                 **UNRESTRICTED.model_dump(),
             )
         )
-        if next_tick(schedule_for(row.id, DAY_S), before) > before + SILENT_S:
+        if find_next_tick(build_cadence(row.id, DAY_S), before) > before + SILENT_S:
             return row.id
         store.delete_strategy(row.id)
 
