@@ -14,7 +14,7 @@ from uuid import UUID
 
 from engine.deciding.schedule import Cadence, build_cadence, find_next_tick
 from engine.domain.completion import Usage
-from engine.llm.outcome import cost_usd
+from engine.llm.outcome import compute_cost_usd
 from engine.platform.settings.settings import Settings
 from engine.ratelimit.capacity import Demand, RequestTokens, compute_capacity
 from engine.ratelimit.scheduler import PermitLimits, PermitRequest, PermitScheduler
@@ -143,8 +143,8 @@ def print_cost_table() -> None:
     print(f"\na day at {CADENCE_S:g} s: {CYCLES_A_DAY:.0f} decisions of {PROMPT_TOKENS} tokens in, {ANSWER_TOKENS} out")
     print("\nmodel                  USD a decision  USD a day, nothing cached  USD a day, static part cached")
     for model, price in Settings().sparky_llm_prices.items():
-        each, day = cost_usd(cached, price), Decimal(round(CYCLES_A_DAY))
-        print(f"{model:<22} {each:>14.6f}  {cost_usd(fresh, price) * day:>25.2f}  {each * day:>29.2f}")
+        each, day = compute_cost_usd(cached, price), Decimal(round(CYCLES_A_DAY))
+        print(f"{model:<22} {each:>14.6f}  {compute_cost_usd(fresh, price) * day:>25.2f}  {each * day:>29.2f}")
 
 
 if __name__ == "__main__":
