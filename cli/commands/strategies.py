@@ -13,8 +13,8 @@ from cli import output
 from cli.arguments import (
     AsJson,
     StrategyArgument,
+    build_credentials_command,
     check_venue_exists,
-    credentials_command,
     find_strategy,
     get_or_create_user,
     has_credentials,
@@ -160,7 +160,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     if is_keyless:
         output.say(
             f"Its person has no keys for {row.exchange}, without which every entry is refused: "
-            f"{credentials_command(row.exchange, email)} stores them.",
+            f"{build_credentials_command(row.exchange, email)} stores them.",
             err=True,
         )
     if as_json:
