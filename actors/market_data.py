@@ -179,7 +179,7 @@ class MarketDataActor(Actor):
         """The last known data with its age, unless it is too old; then why there is none."""
         if entry.cached is not None:
             snapshot, at = entry.cached
-            venue_now_ms = self._clocks[key.venue].at(now)
+            venue_now_ms = self._clocks[key.venue].estimate_ms(now)
             # At a great speed several candles pass while the answer travels; what is this new is not old.
             if not is_too_old(snapshot, snapshot.as_of_ms if now - at < _JUST_FETCHED_S else venue_now_ms):
                 age_s = max(0.0, (venue_now_ms - snapshot.as_of_ms) / 1_000)

@@ -73,7 +73,7 @@ class RateLimiter(Actor):
         for sent in recent:
             self._get_permits(sent.model).restore(sent.at, sent.tokens, sent.requests)
         for model, limits in self._announced.load().items():
-            self._get_permits(model).apply_provider_limits(limits.by_name(time.time()))
+            self._get_permits(model).apply_provider_limits(limits.get_sizes(time.time()))
 
     def tick(self, now: float) -> float:
         for model in list(self._permits):
@@ -166,7 +166,7 @@ class RateLimiter(Actor):
     def _apply_announced_limits(self, model: str) -> None:
         permits = self._get_permits(model)
         before = permits.limits
-        permits.apply_provider_limits(self._announced.of(model).by_name(time.time()))
+        permits.apply_provider_limits(self._announced.get(model).get_sizes(time.time()))
         if permits.limits != before:
             logger.info("limits_announced", model=model, **permits.limits.model_dump())
 
@@ -225,13 +225,13 @@ class RateLimiter(Actor):
         for model in self._permits.keys() | demand.keys():
             permits = self._get_permits(model)
             self._apply_announced_limits(model)
-            length, oldest_wait_s = permits.queue(now)
+            length, oldest_wait_s = permits.measure_queue(now)
             limit = permits.limits.model_dump(exclude_none=True)
             state = LimiterState(
                 model=model,
                 queue_length=length,
                 oldest_wait_s=oldest_wait_s,
-                used=permits.used(now),
+                used=permits.get_usage(now),
                 limit=limit,
                 gone=self._model_availability.get_last_reason(model),
                 account_refused=self._account_availability.get_last_reason(ACCOUNT),

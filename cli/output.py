@@ -140,11 +140,11 @@ def print_row(row: object, *, as_json: bool) -> None:
 
 def make_console(*, err: bool = False) -> Console:
     """The console for tables: as wide as the terminal, or `NON_TERMINAL_WIDTH`."""
-    console = _new_console(err=err)
-    return console if console.is_terminal else _new_console(NON_TERMINAL_WIDTH, err=err)
+    console = _create_console(err=err)
+    return console if console.is_terminal else _create_console(NON_TERMINAL_WIDTH, err=err)
 
 
-def _new_console(width: int | None = None, *, err: bool = False) -> Console:
+def _create_console(width: int | None = None, *, err: bool = False) -> Console:
     """Without markup, emoji names and highlighting, because rows contain text of others."""
     return Console(width=width, markup=False, emoji=False, highlight=False, stderr=err)
 
@@ -198,18 +198,18 @@ def build_table(
 
 def _drop_columns_to_fit(filled: list[_RenderedColumn], width: int) -> list[_RenderedColumn]:
     """The columns that fit, without those of the smallest `drop_order`."""
-    if _min_table_width(filled) > width:
+    if _compute_min_table_width(filled) > width:
         filled = [rendered.without_year() for rendered in filled]
     for leaving in sorted(
         (rendered for rendered in filled if rendered.column.drop_order), key=lambda rendered: rendered.column.drop_order
     ):
-        if _min_table_width(filled) <= width:
+        if _compute_min_table_width(filled) <= width:
             break
         filled = [rendered for rendered in filled if rendered is not leaving]
     return filled
 
 
-def _min_table_width(filled: Sequence[_RenderedColumn]) -> int:
+def _compute_min_table_width(filled: Sequence[_RenderedColumn]) -> int:
     return sum(rendered.width.minimum for rendered in filled) + len(filled) - 1
 
 

@@ -139,7 +139,7 @@ class VenueRegistry:
     def quotes(self, exchange: str) -> Quotes:
         with self._lock:
             if exchange not in self._quotes:
-                address = self._address(exchange)
+                address = self._get_address(exchange)
                 quotes, entries = MarketData(exchange, address), MarketData(exchange, address)
                 self._quotes[exchange] = CachedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
             return self._quotes[exchange]
@@ -147,14 +147,14 @@ class VenueRegistry:
     def funding(self, exchange: str) -> FundingSource:
         with self._lock:
             if exchange not in self._funding:
-                self._funding[exchange] = FundingData(exchange, self._address(exchange))
+                self._funding[exchange] = FundingData(exchange, self._get_address(exchange))
             return self._funding[exchange]
 
     def history(self, exchange: str) -> MarketData:
         """A client of its own: an exit on paper never waits for candles."""
         with self._lock:
             if exchange not in self._history:
-                self._history[exchange] = MarketData(exchange, self._address(exchange))
+                self._history[exchange] = MarketData(exchange, self._get_address(exchange))
             return self._history[exchange]
 
     def paper(self, exchange: str) -> Venue:
@@ -164,17 +164,17 @@ class VenueRegistry:
 
     def live(self, exchange: str, credentials: Credentials) -> LiveVenue:
         """One client per account, since nonces are tracked per signer."""
-        key = (exchange, _fingerprint(credentials))
+        key = (exchange, _compute_fingerprint(credentials))
         with self._lock:
             if key not in self._live:
-                self._live[key] = CcxtVenue(exchange, credentials, self._address(exchange))
+                self._live[key] = CcxtVenue(exchange, credentials, self._get_address(exchange))
             return self._live[key]
 
-    def _address(self, exchange: str) -> str | None:
+    def _get_address(self, exchange: str) -> str | None:
         return self._settings.sparky_market_url if exchange == self._settings.sparky_market else None
 
 
-def _fingerprint(credentials: Credentials) -> str:
+def _compute_fingerprint(credentials: Credentials) -> str:
     """A key that is equal for equal credentials within this process, without a second copy of the secrets."""
     secrets = (credentials.api_key, credentials.api_secret, credentials.private_key)
     hashes = [None if secret is None else hash(secret.get_secret_value()) for secret in secrets]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from cli.output import format_average, format_utc, to_json_data
+from cli.output import format_average, format_utc
 from cli.reconcile.adoption_plan import (
     AccountSymbol,
     AdoptionOptions,
@@ -16,10 +16,9 @@ from cli.reconcile.adoption_plan import (
 )
 from cli.warning_texts import format_decimal, is_typable
 from engine.admin.adoption import Exit, Opening, Source
-from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
 from engine.platform.text_encoding import UTF8
-from engine.store.adoption import OpenDifference, OutsideHolding
+from engine.store.adoption import OutsideHolding
 from engine.venues.account_record import AccountTrade
 
 MAX_TRADES: Final = 10
@@ -75,16 +74,6 @@ def describe_difference(row: dict[str, Any], rows: Sequence[dict[str, Any]], enc
         f"  in the books: {held}",
         f"  `{build_reconcile_command(row, rows, encoding)}` shows what would settle it",
     ]
-
-
-def build_difference_row(difference: OpenDifference) -> dict[str, Any]:
-    """JSON data of an open difference: `venue_net` is the venue's whole net quantity, `difference` the part that is
-    neither booked nor noted."""
-    return {
-        **to_json_data(difference),
-        "venue_net": format_plain(difference.at_venue + difference.outside),
-        "difference": format_plain(difference.at_venue - difference.booked),
-    }
 
 
 def describe_note(row: OutsideHolding) -> str:
@@ -182,32 +171,6 @@ def explain_outside_refusal(observation: Observation, options: AdoptionOptions) 
         f"{format_decimal(observation.venue_net)}: {format_decimal(observation.unbooked_net)} "
         f"cannot be held there outside Sparky, and nothing was noted. `{base} --adopt` books what the venue holds."
     )
-
-
-def build_observation_json(observation: Observation, plan: AdoptionPlan) -> dict[str, Any]:
-    """Observation and plan as JSON data."""
-    position = observation.position
-    return {
-        **observation.account_symbol.model_dump(mode="json"),
-        "booked": str(observation.books_net),
-        "outside": str(observation.books.outside),
-        "difference": str(observation.difference),
-        "since": None
-        if observation.books.difference is None
-        else to_json_data(observation.books.difference)["first_seen_at"],
-        "reason": None if observation.books.difference is None else observation.books.difference.reason,
-        "held": [position.model_dump(mode="json") for position in observation.books.held],
-        "can_be_noted": observation.can_be_noted,
-        "venue": {
-            "net": f"{observation.venue_net:f}",
-            "entry_price": None if position is None else str(position.entry_price),
-            "last_price": None if observation.last_price is None else str(observation.last_price),
-            "is_listed": observation.is_listed,
-        },
-        "trades": [trade.model_dump(mode="json") for trade in observation.unbooked_trades],
-        "record_trouble": observation.record_trouble,
-        "plan": plan.model_dump(mode="json"),
-    }
 
 
 def format_account_symbol(account_symbol: AccountSymbol) -> str:

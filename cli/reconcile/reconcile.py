@@ -11,10 +11,9 @@ from cli import output
 from cli.arguments import AsJson, find_strategy, find_user
 from cli.context import load_settings, open_store_for
 from cli.reconcile import adoption_execution
+from cli.reconcile.adoption_json import build_difference_row, build_observation_json
 from cli.reconcile.adoption_plan import AccountSymbol, AdoptionOptions, AdoptionPlan, Observation, plan_adoption
 from cli.reconcile.adoption_text import (
-    build_difference_row,
-    build_observation_json,
     describe_difference,
     describe_note,
     describe_observation,

@@ -92,7 +92,7 @@ class _Cycle:
         self._record(record, self.decision, context.strategy)
 
     def _load_context(self) -> StrategyContext:
-        with self._external_wait(), report_refusals_as_outages():
+        with self._count_external_wait(), report_refusals_as_outages():
             context = self.deps.store.get_strategy_context(self.strategy_id)
         if context is None:
             self.should_run = False
@@ -131,8 +131,8 @@ class _Cycle:
         return find_spent_budget(context, self.deps.host_budget_usd, self.deps.unrecorded.usd + spent_usd) is None
 
     def _fetch_views(self, strategy: Strategy) -> list[SymbolView]:
-        with self._external_wait():
-            market = fetch_views(self.deps.services, strategy, self._llm_deadline())
+        with self._count_external_wait():
+            market = fetch_views(self.deps.services, strategy, self._compute_llm_deadline())
         self.without_data = market.without_data
         return market.views
 
@@ -154,11 +154,11 @@ class _Cycle:
 
     def _decide(self, retrier: CompletionRetrier, *, may_enter: bool) -> tuple[LlmCall, Decision]:
         """The decision and the call whose answer it is. An unusable answer is shown to the model once, for repair."""
-        call = retrier.complete(self._llm_deadline())
+        call = retrier.complete(self._compute_llm_deadline())
         decision = self._parse(call, retrier.context, may_enter=may_enter)
         if not decision.is_fault or not self._has_budget(retrier.context, retrier.cost_usd):
             return call, decision
-        repaired = retrier.repair(call, decision.reason or "", self._llm_deadline())
+        repaired = retrier.repair(call, decision.reason or "", self._compute_llm_deadline())
         if repaired is None:
             return call, decision
         return repaired, self._parse(repaired, retrier.context, may_enter=may_enter)
@@ -202,19 +202,19 @@ class _Cycle:
                 return self.deps.store.record_decision(decision_id, self.strategy_id, record, signal)
 
         # Inside the gate: a stop that comes now waits for the record, and one that came before prevents it.
-        with self._external_wait(), self.deps.gate:
-            recorded = record_with_retries(record_once, self._llm_deadline(), self.deps.clock, self.deps.sleep)
+        with self._count_external_wait(), self.deps.gate:
+            recorded = record_with_retries(record_once, self._compute_llm_deadline(), self.deps.clock, self.deps.sleep)
         self.is_recorded = True
         self.signal_id = recorded.signal_id
         if recorded.suppressed:
             self.decision = decision.model_copy(update={"reason": recorded.suppressed})
 
-    def _llm_deadline(self) -> float:
+    def _compute_llm_deadline(self) -> float:
         deadline_s = self.deps.deadline_s
         return self.start + deadline_s - min(_RECORD_RESERVE_S, deadline_s * _RECORD_RESERVE_SHARE)
 
     @contextmanager
-    def _external_wait(self) -> Iterator[None]:
+    def _count_external_wait(self) -> Iterator[None]:
         """Counts the time inside as waiting on other services."""
         start = self.deps.clock()
         try:

@@ -49,7 +49,7 @@ class VenueClock:
             self.speed = speed if speed > _MAX_REAL_TIME_SPEED else 1.0
             self._base = self._last
 
-    def at(self, now: float) -> int:
+    def estimate_ms(self, now: float) -> int:
         """The venue's estimated time (Unix ms) at monotonic `now`; 0 before the first sample."""
         if self._last is None:
             return 0

@@ -39,14 +39,14 @@ class Family(NamedTuple):
         return ANSWER_TOKENS + self.reasoning[effort].tokens
 
 
-def _name_pattern(pattern: str) -> re.Pattern[str]:
+def _compile_name_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?:^|[/.]){pattern}", re.IGNORECASE)
 
 
 _ALWAYS_REASONING_TOKENS: Final = {"low": 1_200, "medium": 2_400, "high": 4_000}
 FAMILIES: Final[tuple[Family, ...]] = (
     Family(
-        _name_pattern(r"gpt-oss"),
+        _compile_name_pattern(r"gpt-oss"),
         takes_schema=True,
         reasoning={
             "low": Reasoning("low", 400),
@@ -56,7 +56,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         calls_tools_unasked=True,
     ),
     Family(  # always reason, with no setting for the effort
-        _name_pattern(
+        _compile_name_pattern(
             r"(?:qwq|deepseek-(?:r\d|reasoner|v3\.[1-9])|magistral|qwen-qwq|minimax-m\d|glm-?[45]|kimi-k2-thinking|gpt-5|o[134]\b"
             r"|gemini-[23]\S*pro|grok-[3-9]|phi-?4\S*reasoning|qwen-?3\S*thinking)"
         ),
@@ -68,7 +68,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         },
     ),
     Family(  # reasoning is on or off, without degrees, and on by default
-        _name_pattern(r"qwen-?3"),
+        _compile_name_pattern(r"qwen-?3"),
         takes_schema=False,
         reasoning={
             "low": Reasoning("none", 0),

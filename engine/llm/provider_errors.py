@@ -8,16 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from engine.domain.completion import LIMIT_WORDS, KnownLimit, LimitName
+from engine.domain.completion import KnownLimit
 from engine.llm.outcome import LlmOutcome
 from engine.llm.responses import read_json
+from engine.llm.stated_limits import find_limit
 from engine.platform.http.retry_after import retry_after_in_text
 from engine.platform.plain_text import one_line
 
 _MAX_ANSWER: Final = 16_384
 _MAX_DEPTH: Final = 5
 _ERROR_FIELDS: Final = ("error", "errors", "detail", "base_resp", "msg", "message")
-MIN_TOKENS: Final = 500  # a limit below it would let no request through, so it is a misreading
 
 
 _PAGE: Final = re.compile(rb"<(!doctype|html|head|title)\b", re.IGNORECASE)
@@ -291,35 +291,6 @@ def _describe_page(content: bytes) -> str:
 
 def _decode(content: bytes) -> str:
     return content[:8_192].decode("utf-8", "replace")
-
-
-_LIMIT: Final = re.compile(r"(?:(?:requests|tokens) per (?:minute|min|day)|\b(?:RPM|TPM|RPD|TPD))\b", re.IGNORECASE)
-_SIZE: Final = re.compile(
-    r"(?: ?\((?:RPM|TPM|RPD|TPD)\))?[:,]? {0,2}limit:? {0,2}([0-9][0-9,]{0,14})(?![0-9,.]*[0-9kKmM]| [0-9]{3}\b)",
-    re.IGNORECASE,
-)
-_NAMES: Final[dict[str, LimitName]] = {
-    **{words: name for name, words in LIMIT_WORDS.items()},
-    **{words.replace("minute", "min"): name for name, words in LIMIT_WORDS.items()},
-    **{name: name for name in LIMIT_WORDS},
-}
-
-
-def find_limit(message: str) -> KnownLimit | None:
-    """The limit that a refusal names, as in ``tokens per day (TPD): Limit 200000``; its size in requests or tokens.
-
-    A size counts only right behind its name, and a name without a size only where no other is named: a limit that is
-    misread would hold back every strategy.
-    """
-    mentions = list(_LIMIT.finditer(message))
-    for mention in mentions:
-        size_match = _SIZE.match(message, mention.end())
-        name = _NAMES[mention[0].lower()]
-        size = int(size_match[1].replace(",", "")) if size_match else 0
-        if size >= (MIN_TOKENS if name.startswith("t") else 1):
-            return KnownLimit(name=name, size=size)
-    names = {_NAMES[mention[0].lower()] for mention in mentions}
-    return KnownLimit(name=names.pop()) if len(names) == 1 else None
 
 
 def format_page_title(content: bytes) -> str:

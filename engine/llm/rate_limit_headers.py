@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from engine.llm.provider_errors import MIN_TOKENS
+from engine.llm.stated_limits import MIN_TOKENS
 from engine.platform.http.retry_after import duration_s, retry_after_s
 
 

@@ -169,7 +169,7 @@ class CompletionRetrier:
                 model,
                 self.client.count_request_tokens(self.prompt, model),
                 holds_position=bool(self.context.positions),
-                deadline=deadline - self._min_call_s(deadline),
+                deadline=deadline - self._compute_min_call_s(deadline),
             )
         except CycleSkipped:
             if self.calls:  # the first failure is the cause, not the missing permit for a second attempt
@@ -180,14 +180,14 @@ class CompletionRetrier:
             self.waited_s += waited_s
             self.permit_wait_s = (self.permit_wait_s or 0.0) + waited_s
 
-    def _min_call_s(self, deadline: float) -> float:
+    def _compute_min_call_s(self, deadline: float) -> float:
         return min(5.0, self.timeout_s, max(0.0, deadline - self.clock()) / 4)
 
     def _back_off(self, call: LlmCall, attempt_count: int, deadline: float) -> bool:
         """Waits before the next attempt; False when that would leave no time for one."""
         backoff_s = jittered_backoff_s(attempt_count, FIRST_BACKOFF_S, MAX_BACKOFF_S, self.jitter())
         pause_s = max(backoff_s, call.retry_after_s or 0.0)
-        if self.clock() + pause_s + self._min_call_s(deadline) >= deadline:
+        if self.clock() + pause_s + self._compute_min_call_s(deadline) >= deadline:
             return False
         self.sleep(pause_s)
         self.waited_s += pause_s

@@ -34,7 +34,7 @@ class ProviderLimits(Frozen):
     tokens_per_minute: int | None = None
     from_refusals: dict[LimitName, RefusedLimit] = Field(default_factory=dict)
 
-    def by_name(self, unix_now: float) -> dict[LimitName, int | None]:
+    def get_sizes(self, unix_now: float) -> dict[LimitName, int | None]:
         """Sizes of the limits that are valid now, in requests or tokens."""
         stated: dict[LimitName, int | None] = {"rpd": self.requests_per_day, "tpm": self.tokens_per_minute}
         for name, refused in self.from_refusals.items():
@@ -67,7 +67,7 @@ class ProviderLimitsFile:
             self._by_model = {}
         return dict(self._by_model)
 
-    def of(self, model: str) -> ProviderLimits:
+    def get(self, model: str) -> ProviderLimits:
         return self._by_model.get(model, ProviderLimits())
 
     def update(
@@ -78,7 +78,7 @@ class ProviderLimitsFile:
         refused_by: KnownLimit | None = None,
     ) -> None:
         """Saves what one answer stated, in its headers or as the limit it was `refused_by`; other limits stay."""
-        before = self.of(model)
+        before = self.get(model)
         stated = {"requests_per_day": requests_per_day, "tokens_per_minute": tokens_per_minute}
         after = before.model_copy(update={name: value for name, value in stated.items() if value})
         # A header is the newer statement of the same limit.

@@ -191,7 +191,7 @@ class PermitScheduler:
     def apply_provider_limits(self, stated: Mapping[LimitName, int | None]) -> None:
         """Applies all limits that the provider has stated: they tighten the configured ones and never loosen them."""
         tighter: dict[str, int] = {
-            name: _min_limit(getattr(self._configured, name), size)
+            name: _choose_tighter(getattr(self._configured, name), size)
             for name, size in stated.items()
             if size and size > 0
         }
@@ -225,14 +225,14 @@ class PermitScheduler:
         """The provider has answered, so that the next back-off begins with the shortest wait."""
         self._refusals = 0
 
-    def used(self, now: float) -> dict[str, float]:
+    def get_usage(self, now: float) -> dict[str, float]:
         """Use of each limit in its window, by name."""
         return {
-            **{name: window.total(now) for name, window in self._windows.items()},
+            **{name: window.get_total(now) for name, window in self._windows.items()},
             "concurrency": len(self._active_permits),
         }
 
-    def queue(self, now: float) -> tuple[int, float]:
+    def measure_queue(self, now: float) -> tuple[int, float]:
         """The number of waiting requests, and the longest wait so far in seconds."""
         return len(self._waiting), max((now - asker.asked_at for _, asker in self._waiting.values()), default=0.0)
 
@@ -249,7 +249,7 @@ class PermitScheduler:
                 amount = 1 if name.startswith("r") else tokens
                 # A request larger than the provider's whole limit is sent alone in its window: the provider's refusal
                 # then says so, or its limit has changed.
-                at = max(at, window.earliest_fit(now, amount, max(amount, limit)))
+                at = max(at, window.find_earliest_fit(now, amount, max(amount, limit)))
         return at
 
     def _grant(self, start: float, asker: PermitRequest, now: float) -> Grant:
@@ -270,5 +270,5 @@ class PermitScheduler:
         return Grant(permit_id, asker, now - asker.asked_at)
 
 
-def _min_limit(configured: int | None, stated: int) -> int:
+def _choose_tighter(configured: int | None, stated: int) -> int:
     return stated if configured is None else min(configured, stated)

@@ -46,15 +46,15 @@ class SlidingWindow:
             entry.amount += difference
             self._total += difference
 
-    def total(self, now: float) -> float:
+    def get_total(self, now: float) -> float:
         self._drop_old(now)
         return self._total
 
-    def earliest_fit(self, now: float, amount: float, limit: float) -> float:
+    def find_earliest_fit(self, now: float, amount: float, limit: float) -> float:
         """The earliest time from `now` on at which `amount` fits within `limit`; infinite if it never does."""
         if amount > limit:
             return math.inf
-        excess = self.total(now) + amount - limit
+        excess = self.get_total(now) + amount - limit
         at = now
         for entry in self._entries:
             if excess <= 0:

@@ -48,8 +48,8 @@ class FundingJob:
         unavailable = UnavailableAccounts()
         with low_priority():  # orders go first within the venue's request limit
             due_payments = self._find_due_payments(funding_symbols, should_continue)
-            live = [(("live", *key), own) for key, own in _group_by(funding_symbols, _account_key, is_paper=False)]
-            paper = [(("paper", *key), own) for key, own in _group_by(funding_symbols, _symbol_key, is_paper=True)]
+            live = [(("live", *key), own) for key, own in _group_by(funding_symbols, _get_account_key, is_paper=False)]
+            paper = [(("paper", *key), own) for key, own in _group_by(funding_symbols, _get_symbol_key, is_paper=True)]
             for key, own in [*live, *paper]:
                 if should_continue():
                     self._read_and_book(key, own, due_payments, unavailable)
@@ -60,7 +60,7 @@ class FundingJob:
     ) -> DuePayments:
         """Payments that have become due in symbols that are held, or were in the last round: one may have been due
         before an exit between the rounds."""
-        held = frozenset(_symbol_key(row) for row in funding_symbols if row.is_held)
+        held = frozenset(_get_symbol_key(row) for row in funding_symbols if row.is_held)
         symbols, due_payments = held | self._held, DuePayments()
         self._held = held
         self._calendars = {key: self._calendars.get(key, FundingCalendar()) for key in symbols}
@@ -125,11 +125,11 @@ class FundingJob:
             logger.exception("funding_read_failed", exchange=exchange, symbol=symbol)
 
 
-def _account_key(funding_symbol: FundingSymbol) -> tuple[str, str]:
+def _get_account_key(funding_symbol: FundingSymbol) -> tuple[str, str]:
     return str(funding_symbol.user_id), funding_symbol.exchange
 
 
-def _symbol_key(funding_symbol: FundingSymbol) -> VenueSymbol:
+def _get_symbol_key(funding_symbol: FundingSymbol) -> VenueSymbol:
     return funding_symbol.exchange, funding_symbol.symbol
 
 

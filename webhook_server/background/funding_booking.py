@@ -95,10 +95,10 @@ class LiveFunding:
         since_ms = incomes[0].at_ms - LOOKBACK_MS
         facts = _load_facts(self._store, funding_symbol, since_ms)
         if (facts.is_unsettled and self._should_wait(funding_symbol)) or (
-            _are_shared(facts) and self._is_first_sight(incomes, account_symbol)
+            _has_several_holders(facts) and self._is_first_sight(incomes, account_symbol)
         ):
             return False
-        self._held_since.pop(_symbol_key(funding_symbol), None)
+        self._held_since.pop(_get_symbol_key(funding_symbol), None)
         is_complete = True
         for income in incomes:
             paid = self._price_payment(income, account, funding_symbol)
@@ -159,7 +159,7 @@ class LiveFunding:
 
     def _should_wait(self, funding_symbol: FundingSymbol) -> bool:
         now = self._clock.monotonic()
-        return now - self._held_since.setdefault(_symbol_key(funding_symbol), now) < MAX_HOLD_S
+        return now - self._held_since.setdefault(_get_symbol_key(funding_symbol), now) < MAX_HOLD_S
 
     def _log_booking(self, funding_symbol: FundingSymbol, paid: PricedPayment, reason: str | None) -> None:
         fields = {"symbol": funding_symbol.symbol, "income": paid.income_id, "usd": str(paid.usd)}
@@ -208,7 +208,7 @@ class PaperFunding:
         goes on."""
         if not rates:
             return True
-        since_ms, key = rates[0].at_ms, _symbol_key(funding_symbol)
+        since_ms, key = rates[0].at_ms, _get_symbol_key(funding_symbol)
         rows = self._store.list_booked_payments(*key[:2], is_paper=True, since_ms=since_ms - MINUTE_MS)
         booked = {(_build_payment_id(int(row.income_id)), row.position_id) for row in rows if row.symbol == key[2]}
         facts = _load_facts(self._store, funding_symbol, since_ms - LOOKBACK_MS)
@@ -296,15 +296,17 @@ def _find_settled_ms(source: FundingSource, funding_symbols: Sequence[FundingSym
     return 0 if state is None else min(state.at_ms, last_ended.last_ms + MAX_LISTING_DELAY_MS)
 
 
-def _are_shared(facts: FundingFacts) -> bool:
+def _has_several_holders(facts: FundingFacts) -> bool:
     return len(build_histories(facts)) > 1 or bool(facts.others_net)
 
 
 def _load_facts(store: Store, funding_symbol: FundingSymbol, since_ms: int) -> FundingFacts:
-    return store.get_funding_facts(*_symbol_key(funding_symbol), is_paper=funding_symbol.is_paper, since_ms=since_ms)
+    return store.get_funding_facts(
+        *_get_symbol_key(funding_symbol), is_paper=funding_symbol.is_paper, since_ms=since_ms
+    )
 
 
-def _symbol_key(funding_symbol: FundingSymbol) -> tuple[UUID, str, str]:
+def _get_symbol_key(funding_symbol: FundingSymbol) -> tuple[UUID, str, str]:
     return funding_symbol.user_id, funding_symbol.exchange, funding_symbol.symbol
 
 

@@ -170,7 +170,7 @@ class ProtectionWatchdog:
                 return ProtectionState(fired=fired, missing=gap)
             if protectable == 0:
                 return ProtectionState(missing=describe_too_small(position, instrument))
-            obstacle = self._why_not_restored(position)
+            obstacle = self._find_obstacle(position)
             if obstacle is not None:
                 return ProtectionState(missing=f"not restored, since {obstacle}")
             net = fetch_net(account, position.symbol)
@@ -262,7 +262,7 @@ class ProtectionWatchdog:
         logger.warning("protection_restored", symbol=position.symbol, position=str(position.id))
         return ProtectionState()
 
-    def _why_not_restored(self, position: Position) -> str | None:
+    def _find_obstacle(self, position: Position) -> str | None:
         key = (position.user_id, position.exchange, position.strategy_id, position.symbol)
         for row in self._store.list_unfinished_requests():
             if (row.user_id, row.exchange, row.strategy_id, row.symbol) == key and row.is_unsettled:

@@ -81,7 +81,7 @@ class AccountChecks:
                 state = account.fetch_setup()
                 faults = tuple(str(fault) for fault in find_faults(state))
                 _log_change(check.faults, faults)
-                check.faults, check.expires_at = faults, self._clock.monotonic() + _ttl_s(state)
+                check.faults, check.expires_at = faults, self._clock.monotonic() + _choose_ttl_s(state)
             return check.faults
 
     def _invalidate(self, account: LiveVenue) -> None:
@@ -89,7 +89,7 @@ class AccountChecks:
             self._cache.pop(id(account), None)
 
 
-def _ttl_s(state: AccountSetup) -> float:
+def _choose_ttl_s(state: AccountSetup) -> float:
     if find_faults(state):
         return FAULTY_TTL_S
     return UNKNOWN_TTL_S if state.unknown else HEALTHY_TTL_S

@@ -86,7 +86,7 @@ class DelistedReconciler:
         by_trades = settle_by_trades(account, key[2], facts)
         if by_trades is None:
             paid = fetch_settlements(account, key[2], facts)
-            reason = None if paid else self._why_not_settled(key, account, facts, is_regular=is_regular)
+            reason = None if paid else self._find_unsettled_reason(key, account, facts, is_regular=is_regular)
             if reason is not None:
                 return reason
             exits = list(build_settlement_exits(account, key[2], facts, paid))
@@ -107,7 +107,7 @@ class DelistedReconciler:
             logger.warning("position_settled_by_venue", symbol=fill.symbol, **fields)
         return None
 
-    def _why_not_settled(
+    def _find_unsettled_reason(
         self, key: SymbolKey, account: LiveVenue, facts: SymbolFacts, *, is_regular: bool
     ) -> str | None:
         """Why positions without a recorded settlement are not booked; None where they are, at the last known price."""

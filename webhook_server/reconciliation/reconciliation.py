@@ -64,20 +64,20 @@ class Reconciliation:
         differences: list[Difference] = []
         unavailable, unread, held = UnavailableAccounts(), set(), self._load_live_positions()
         for account in sorted(
-            self._store.list_live_accounts(), key=lambda account: _account_key(account) in self._unread_accounts
+            self._store.list_live_accounts(), key=lambda account: _get_account_key(account) in self._unread_accounts
         ):
             if not should_continue():
                 return tuple(differences)
-            own = held.get(_account_key(account), {})
+            own = held.get(_get_account_key(account), {})
             if not own and not self._is_due(account):
                 continue
             own_differences = (
                 None
-                if unavailable.should_skip(*_account_key(account))
+                if unavailable.should_skip(*_get_account_key(account))
                 else self._compare_account(account, own, unavailable)
             )
             if own_differences is None:
-                unread.add(_account_key(account))
+                unread.add(_get_account_key(account))
                 own_differences = self._list_known_differences(account)
             differences += own_differences
         self._unread_accounts = unread
@@ -100,13 +100,13 @@ class Reconciliation:
         return (
             is_full_round
             or account.has_record
-            or _account_key(account) in self._unread_accounts
+            or _get_account_key(account) in self._unread_accounts
             or bool(self._list_known_differences(account))
         )
 
     def _list_known_differences(self, account: LiveAccount) -> tuple[Difference, ...]:
         """The account's open differences as of the last round."""
-        account_key = _account_key(account)
+        account_key = _get_account_key(account)
         return tuple(difference for key, difference in self._known_differences.items() if key[:2] == account_key)
 
     def _compare_account(
@@ -122,17 +122,17 @@ class Reconciliation:
             if isinstance(error, UpstreamUnavailable):
                 if isinstance(error, DatabaseUnavailable):
                     raise
-                unavailable.add(*_account_key(account))
+                unavailable.add(*_get_account_key(account))
             log.warning("reconciliation_failed", reason=str(error))
             return None
         except Exception:  # a fault in one account must not keep the others from being compared
             log.exception("reconciliation_failed")
             return None
         if comparison.is_unavailable:
-            unavailable.add(*_account_key(account))
+            unavailable.add(*_get_account_key(account))
         age_s = self._clock.monotonic() - began_at
         return self._store.report_reconciliation(
-            *_account_key(account), comparison.nets, comparison.reasons, comparison.checked, age_s
+            *_get_account_key(account), comparison.nets, comparison.reasons, comparison.checked, age_s
         )
 
     def _log_changes(self, differences: list[Difference]) -> None:
@@ -140,7 +140,7 @@ class Reconciliation:
         now = {(difference.user_id, difference.exchange, difference.symbol): difference for difference in differences}
         included = {"exchange", "symbol", "booked", "at_venue", "reason"}
         for key, difference in now.items():
-            if _quantities(self._known_differences.get(key)) != _quantities(difference):
+            if _get_quantities(self._known_differences.get(key)) != _get_quantities(difference):
                 fields = difference.model_dump(mode="json", include=included)
                 logger.error("reconciliation_difference", user=str(difference.user_id), **fields)
         for key in self._known_differences.keys() - now.keys():
@@ -148,9 +148,9 @@ class Reconciliation:
         self._known_differences = now
 
 
-def _account_key(account: LiveAccount) -> tuple[UUID, str]:
+def _get_account_key(account: LiveAccount) -> tuple[UUID, str]:
     return account.user_id, account.exchange
 
 
-def _quantities(difference: Difference | None) -> tuple[Decimal, Decimal] | None:
+def _get_quantities(difference: Difference | None) -> tuple[Decimal, Decimal] | None:
     return None if difference is None else (difference.booked, difference.at_venue)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from engine.domain.completion import Usage
 from engine.llm.models import FAMILIES, MAX_ANSWER_TOKENS, find_family
 from engine.llm.outcome import LlmOutcome
-from engine.llm.provider_errors import classify, classify_error_in, find_limit
+from engine.llm.provider_errors import classify, classify_error_in
 from engine.llm.responses import read_completion, read_json, read_usage
+from engine.llm.stated_limits import find_limit
 from engine.llm.thoughts import MAX_TEXT, NoAnswer, check_surroundings, strip_thoughts
 from engine.platform.http.retry_after import retry_after_in_text
 
