@@ -195,7 +195,7 @@ class Dispatcher(Actor):
             attempt = DeliveryAttempt(SignalOutcome.RETRY, None, str(error), STORE_RETRY_S)
         except Exception as error:
             logger.exception("delivery_failed", signal=str(signal.id))
-            wait_s = delivery.wait_before_retry(signal.attempts)
+            wait_s = delivery.compute_retry_wait_s(signal.attempts)
             attempt = DeliveryAttempt(SignalOutcome.RETRY, None, f"our own fault: {type(error).__name__}", wait_s)
         self._events.put((signal, attempt))
 

@@ -11,7 +11,7 @@ import structlog
 from actors.messages import GetSnapshot, MarketFetched, Snapshot
 from actors.runtime.actor import Actor, Peers, ReplyFuture
 from actors.runtime.messages import ErrorReply, Message
-from engine.deciding.freshness import VenueClock, fresh_until, interval_ms, is_old_price, is_too_old
+from engine.deciding.freshness import VenueClock, compute_fresh_until, get_interval_ms, is_old_price, is_too_old
 from engine.deciding.indicators import compute
 from engine.domain.errors import StrategyFault
 from engine.domain.market import MarketSnapshot
@@ -83,7 +83,7 @@ class CacheEntry:
     """All that is known of one key."""
 
     cached: CachedSnapshot | None = None
-    fresh_until: float = 0.0
+    compute_fresh_until: float = 0.0
     failure: FetchFailure | None = None
     is_fetching: bool = False
     requested_at: float = 0.0
@@ -133,9 +133,9 @@ class MarketDataActor(Actor):
         entry = self._cache.setdefault(key, CacheEntry())
         entry.requested_at = now
         refused = self._venue_refusals.get(key.venue)
-        if refused and now < refused.until and now >= entry.fresh_until:
+        if refused and now < refused.until and now >= entry.compute_fresh_until:
             entry.failure = refused
-        if not entry.is_fetching and (now < entry.fresh_until or (entry.failure and now < entry.failure.until)):
+        if not entry.is_fetching and (now < entry.compute_fresh_until or (entry.failure and now < entry.failure.until)):
             return self._reply_from_cache(key, entry, now)
         reply = ReplyFuture()
         entry.waiting.append(reply)
@@ -151,7 +151,7 @@ class MarketDataActor(Actor):
             snapshot, at = fetched.result
             clock = self._clocks.setdefault(fetched.key.venue, VenueClock())
             clock.add_sample(snapshot.as_of_ms, at)
-            entry.fresh_until = fresh_until(snapshot, at, clock.speed)
+            entry.compute_fresh_until = compute_fresh_until(snapshot, at, clock.speed)
             entry.cached, entry.failure = fetched.result, None
             self._log_gaps(fetched.key, snapshot.filled_count)
         else:
@@ -179,7 +179,7 @@ class MarketDataActor(Actor):
         """The last known data with its age, unless it is too old; then why there is none."""
         if entry.cached is not None:
             snapshot, at = entry.cached
-            venue_now_ms = self._clocks[key.venue].at(now)
+            venue_now_ms = self._clocks[key.venue].estimate_ms(now)
             # At a great speed several candles pass while the answer travels; what is this new is not old.
             if not is_too_old(snapshot, snapshot.as_of_ms if now - at < _JUST_FETCHED_S else venue_now_ms):
                 age_s = max(0.0, (venue_now_ms - snapshot.as_of_ms) / 1_000)
@@ -230,7 +230,7 @@ class MarketDataActor(Actor):
 
 
 def _fetch_snapshot(key: SeriesKey, client: MarketDataClient) -> CachedSnapshot:
-    interval_ms(key.interval)
+    get_interval_ms(key.interval)
     feed = client.fetch_candles(key.symbol, key.interval, FETCHED_CANDLES)
     at = time.monotonic()
     # Only the shortest candles need the price of now; the last close says enough about longer ones.

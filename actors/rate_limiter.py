@@ -22,7 +22,7 @@ from engine.domain.provider_messages import describe_refusal
 from engine.llm.model_availability import ACCOUNT, Availability
 from engine.platform.errors import SkipKind
 from engine.platform.settings.component_settings import RateLimiterSettings
-from engine.ratelimit.capacity import Capacity, RequestTokens, Want, capacity
+from engine.ratelimit.capacity import Capacity, Demand, RequestTokens, compute_capacity
 from engine.ratelimit.grant_log import GrantLog
 from engine.ratelimit.provider_limits import ProviderLimitsFile
 from engine.ratelimit.scheduler import MARGIN_S, MINUTE_S, PermitLimits, PermitRequest, PermitScheduler
@@ -73,7 +73,7 @@ class RateLimiter(Actor):
         for sent in recent:
             self._get_permits(sent.model).restore(sent.at, sent.tokens, sent.requests)
         for model, limits in self._announced.load().items():
-            self._get_permits(model).apply_provider_limits(limits.by_name(time.time()))
+            self._get_permits(model).apply_provider_limits(limits.get_sizes(time.time()))
 
     def tick(self, now: float) -> float:
         for model in list(self._permits):
@@ -124,17 +124,17 @@ class RateLimiter(Actor):
 
     def _find_refusal(self, ask: AcquirePermit, permits: PermitScheduler, now: float) -> ErrorReply | None:
         """Why there can be no permit for `ask`, as far as is known at once."""
-        impossible = permits.impossible_reason(ask.tokens)
+        impossible = permits.find_impossible_reason(ask.tokens)
         if impossible is not None:
             return ErrorReply(kind=SkipKind.TOO_LARGE, reason=impossible)
         hold = permits.refusal
         if hold is not None and hold.until > ask.deadline:
             until = describe_refusal(time.time() + hold.until - now, hold.reason)
             return ErrorReply(kind=SkipKind.NO_PERMIT, reason=until, retry_after_s=max(0.0, hold.until - now))
-        account = self._account_availability.unavailable_reason(ACCOUNT, now)
+        account = self._account_availability.find_unavailable_reason(ACCOUNT, now)
         if account is not None:
             return ErrorReply(kind=SkipKind.ACCOUNT_REFUSED, reason=account)
-        gone = self._model_availability.unavailable_reason(ask.model, now)
+        gone = self._model_availability.find_unavailable_reason(ask.model, now)
         return None if gone is None else ErrorReply(kind=SkipKind.MODEL_GONE, reason=gone)
 
     def _count_prior_usage(self, message: PriorLlmUsage) -> None:
@@ -166,7 +166,7 @@ class RateLimiter(Actor):
     def _apply_announced_limits(self, model: str) -> None:
         permits = self._get_permits(model)
         before = permits.limits
-        permits.apply_provider_limits(self._announced.of(model).by_name(time.time()))
+        permits.apply_provider_limits(self._announced.get(model).get_sizes(time.time()))
         if permits.limits != before:
             logger.info("limits_announced", model=model, **permits.limits.model_dump())
 
@@ -225,32 +225,32 @@ class RateLimiter(Actor):
         for model in self._permits.keys() | demand.keys():
             permits = self._get_permits(model)
             self._apply_announced_limits(model)
-            length, oldest_wait_s = permits.queue(now)
+            length, oldest_wait_s = permits.measure_queue(now)
             limit = permits.limits.model_dump(exclude_none=True)
             state = LimiterState(
                 model=model,
                 queue_length=length,
                 oldest_wait_s=oldest_wait_s,
-                used=permits.used(now),
+                used=permits.get_usage(now),
                 limit=limit,
-                gone=self._model_availability.last_reason(model),
-                account_refused=self._account_availability.last_reason(ACCOUNT),
+                gone=self._model_availability.get_last_reason(model),
+                account_refused=self._account_availability.get_last_reason(ACCOUNT),
                 **_build_refusal_fields(permits, now),
             )
             capacity_report = self._check_capacity(model, demand.get(model, []), permits)
             self._peers.tell("monitor", state.model_copy(update=capacity_report.model_dump()))
 
-    def _group_demand_by_model(self) -> dict[str, list[Want]]:
+    def _group_demand_by_model(self) -> dict[str, list[Demand]]:
         """By model. Who names none asks the settings' model that was asked last: another one may be gone."""
-        wants: dict[str, list[Want]] = {}
+        wants: dict[str, list[Demand]] = {}
         for demand in self._demands:
-            want = Want(cadence_s=demand.cadence_s, strategies=demand.strategies)
+            want = Demand(cadence_s=demand.cadence_s, strategies=demand.strategies)
             wants.setdefault(demand.model or self._default_model, []).append(want)
         return wants
 
-    def _check_capacity(self, model: str, wants: list[Want], permits: PermitScheduler) -> Capacity:
+    def _check_capacity(self, model: str, wants: list[Demand], permits: PermitScheduler) -> Capacity:
         """Need against limit, told in the log whenever the verdict is another."""
-        found = capacity(wants, permits.limits, RequestTokens(**self._average_tokens.get(model, {})))
+        found = compute_capacity(wants, permits.limits, RequestTokens(**self._average_tokens.get(model, {})))
         verdict = (
             found.need_rpm if found.is_insufficient else 0.0,
             found.limited_by if found.is_insufficient else None,

@@ -15,8 +15,14 @@ from actors.shared_services import SharedServicesClient
 from engine.deciding.circuit_breaker import Breaker, on_strategy_fault, on_success, on_upstream_failure, try_admit
 from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.cycle import CycleDependencies, CycleOutcome, outcome_of_failure, refusals_as_outages, run_cycle
-from engine.deciding.schedule import Cadence, missed_ticks, next_tick, schedule_for
+from engine.deciding.cycle import run_cycle
+from engine.deciding.cycle_interface import (
+    CycleDependencies,
+    CycleOutcome,
+    build_failed_outcome,
+    report_refusals_as_outages,
+)
+from engine.deciding.schedule import Cadence, build_cadence, count_missed_ticks, find_next_tick
 from engine.domain.decision import Action, Decision
 from engine.domain.errors import StrategyFault, Superseded
 from engine.domain.strategy import Strategy
@@ -66,8 +72,8 @@ class StrategyActor(Actor):
         self._store = open_store(self._settings, keep=False, engine=self._engine)
         self._model = GroqClient(self._settings)
         self._ports = CycleDependencies(
-            records=self._store,
-            surroundings=SharedServicesClient(self._peers, self._id),
+            store=self._store,
+            services=SharedServicesClient(self._peers, self._id),
             model=self._model,
             gate=self.commit_gate,
             deadline_s=self._settings.sparky_cycle_deadline_s,
@@ -106,7 +112,7 @@ class StrategyActor(Actor):
 
     def next_retry_at(self, now: float) -> float:
         """Each has moments of its own for that: a database that is back is not asked by all of them at once."""
-        return next_tick(schedule_for(self._id, _RETRY_S), now)
+        return find_next_tick(build_cadence(self._id, _RETRY_S), now)
 
     def _reload_row(self, now: float) -> bool:
         """Reads the row between cycles: its cadence, and whether it is wanted at all.
@@ -115,12 +121,12 @@ class StrategyActor(Actor):
         """
         start = time.monotonic()
         try:
-            with refusals_as_outages():
+            with report_refusals_as_outages():
                 context = self._store.get_strategy_context(self._id)
         except (Superseded, StrategyFault, UpstreamUnavailable) as failure:
             if now >= self._due:
                 self._last_tick_at, self._due = self._due, self._next_tick_after(now)
-            self._finish_cycle(outcome_of_failure(failure, time.monotonic() - start), lateness_s=0.0, missed=0)
+            self._finish_cycle(build_failed_outcome(failure, time.monotonic() - start), lateness_s=0.0, missed=0)
             return False
         self._is_row_changed = False
         block = ROW_GONE if context is None else find_status_block(context.strategy.status)
@@ -135,10 +141,10 @@ class StrategyActor(Actor):
         if strategy.running_since != self._running_since:  # somebody has resumed the row: what was before is history
             self._running_since = strategy.running_since
             self._set_breaker(Breaker())
-        cadence = schedule_for(self._id, strategy.cadence_seconds)
+        cadence = build_cadence(self._id, strategy.cadence_seconds)
         if cadence != self._cadence:
             self._cadence, self._last_tick_at = cadence, None
-            self._due = next_tick(cadence, now)
+            self._due = find_next_tick(cadence, now)
 
     def _run_due_cycle(self, now: float) -> None:
         due, missed = self._due, self._count_missed()
@@ -148,7 +154,7 @@ class StrategyActor(Actor):
         if is_admitted:
             outcome = run_cycle(self._id, self._ports, 1 if breaker.state == "half_open" else MAX_ATTEMPTS)
         else:
-            outcome = outcome_of_failure(CycleSkipped(SkipKind.BREAKER_OPEN, breaker.reason or "cooling down"), 0.0)
+            outcome = build_failed_outcome(CycleSkipped(SkipKind.BREAKER_OPEN, breaker.reason or "cooling down"), 0.0)
         after = time.monotonic()
         if outcome.strategy is not None:
             self._apply_row(outcome.strategy, after)
@@ -156,12 +162,12 @@ class StrategyActor(Actor):
         self._finish_cycle(outcome, lateness_s=now - due, missed=missed)
 
     def _next_tick_after(self, now: float) -> float:
-        return self.next_retry_at(now) if self._cadence is None else next_tick(self._cadence, now)
+        return self.next_retry_at(now) if self._cadence is None else find_next_tick(self._cadence, now)
 
     def _count_missed(self) -> int:
         if self._cadence is None or self._last_tick_at is None:
             return 0
-        return max(0, missed_ticks(self._cadence, self._last_tick_at, self._due) - 1)
+        return max(0, count_missed_ticks(self._cadence, self._last_tick_at, self._due) - 1)
 
     def _finish_cycle(self, outcome: CycleOutcome, *, lateness_s: float, missed: int) -> None:
         """Settles the breaker, tells everybody, and pauses or ends the strategy where that is due."""
@@ -180,7 +186,7 @@ class StrategyActor(Actor):
     def _pause(self, reason: str) -> None:
         """Until it can be written, the verdict stands in the breaker, or is come to again by the next cycle."""
         try:
-            with refusals_as_outages():
+            with report_refusals_as_outages():
                 self._store.pause_strategy(self._id, reason)
         except (UpstreamUnavailable, Superseded) as failure:
             self._log.warning("pause_not_written", reason=str(failure))

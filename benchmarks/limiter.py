@@ -16,11 +16,11 @@ from statistics import fmean
 from typing import Final
 from uuid import UUID
 
-from engine.deciding.schedule import Cadence, next_tick, schedule_for
+from engine.deciding.schedule import Cadence, build_cadence, find_next_tick
 from engine.domain.completion import Usage
-from engine.llm.llm_call import cost_usd
+from engine.llm.llm_call import compute_cost_usd
 from engine.platform.settings.settings import Settings
-from engine.ratelimit.capacity import RequestTokens, Want, capacity
+from engine.ratelimit.capacity import Demand, RequestTokens, compute_capacity
 from engine.ratelimit.scheduler import PermitLimits, PermitRequest, PermitScheduler
 
 RPM: Final = 30
@@ -55,7 +55,7 @@ class Simulation:
         self.rng = random.Random(seed)
         self.permits = PermitScheduler(PermitLimits(rpm=RPM, concurrency=16), hold_s=25.0)
         ids = [UUID(int=self.rng.getrandbits(128), version=4) for _ in range(count)]
-        self.strategies = {each: Strategy(each, schedule_for(each, CADENCE_S)) for each in ids}
+        self.strategies = {each: Strategy(each, build_cadence(each, CADENCE_S)) for each in ids}
         self.ticks: list[tuple[float, UUID]] = []
         self.ends: list[tuple[float, UUID, UUID]] = []
         self.grants: list[float] = []
@@ -63,7 +63,7 @@ class Simulation:
             self.schedule_tick(strategy_id, 0.0)
 
     def schedule_tick(self, strategy_id: UUID, now: float) -> None:
-        heapq.heappush(self.ticks, (next_tick(self.strategies[strategy_id].cadence, now), strategy_id))
+        heapq.heappush(self.ticks, (find_next_tick(self.strategies[strategy_id].cadence, now), strategy_id))
 
     def run(self) -> None:
         now = 0.0
@@ -74,7 +74,7 @@ class Simulation:
             self.grant_permits(now)
 
     def find_next_event(self, now: float) -> float:
-        grant_at = self.permits.next_grant_at(now)
+        grant_at = self.permits.find_next_grant_at(now)
         heads = [queue[0][0] for queue in (self.ticks, self.ends) if queue]
         granting = [] if grant_at is None else [max(grant_at, now + 1e-6)]
         return min(at for at in (*heads, *granting, now + 1.0) if at > now)
@@ -132,8 +132,8 @@ def print_waiting_table(counts: Sequence[int], measured_s: float) -> None:
         strategies = simulation.strategies.values()
         waits = [wait for each in strategies for wait in each.waits]
         granted, missed = [len(each.waits) for each in strategies], sum(each.missed for each in strategies)
-        report = capacity(
-            [Want(cadence_s=CADENCE_S, strategies=count)], PermitLimits(rpm=RPM, concurrency=16), RequestTokens()
+        report = compute_capacity(
+            [Demand(cadence_s=CADENCE_S, strategies=count)], PermitLimits(rpm=RPM, concurrency=16), RequestTokens()
         )
         print(
             f"{count:>10}  {report.need_rpm:>8.1f}  {sum(granted) / (RPM * measured_s / 60):>4.0%}  "
@@ -149,8 +149,8 @@ def print_cost_table() -> None:
     print(f"\na day at {CADENCE_S:g} s: {CYCLES_A_DAY:.0f} decisions of {PROMPT_TOKENS} tokens in, {ANSWER_TOKENS} out")
     print("\nmodel                  USD a decision  USD a day, nothing cached  USD a day, static part cached")
     for model, price in Settings().sparky_llm_prices.items():
-        each, day = cost_usd(cached, price), Decimal(round(CYCLES_A_DAY))
-        print(f"{model:<22} {each:>14.6f}  {cost_usd(fresh, price) * day:>25.2f}  {each * day:>29.2f}")
+        each, day = compute_cost_usd(cached, price), Decimal(round(CYCLES_A_DAY))
+        print(f"{model:<22} {each:>14.6f}  {compute_cost_usd(fresh, price) * day:>25.2f}  {each * day:>29.2f}")
 
 
 def main(arguments: list[str] | None = None) -> None:

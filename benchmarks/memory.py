@@ -27,7 +27,8 @@ from actors.shared_services import SharedServicesClient
 from actors.warmup.cycles import FAKE_ROWS, NIL_ID, FakePeers
 from actors.warmup.fake_postgres import serve_fake_postgres
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.cycle import CycleDependencies, run_cycle
+from engine.deciding.cycle import run_cycle
+from engine.deciding.cycle_interface import CycleDependencies
 from engine.llm.groq_client import GroqClient
 from engine.platform.http.service import HttpService
 from engine.platform.settings.settings import Settings
@@ -84,8 +85,8 @@ def run_cycles(settings: Settings, cycles: int) -> None:
     gc.enable()
     model = GroqClient(settings)
     ports = CycleDependencies(
-        records=open_store(settings, keep=False),
-        surroundings=SharedServicesClient(FakePeers(), NIL_ID),
+        store=open_store(settings, keep=False),
+        services=SharedServicesClient(FakePeers(), NIL_ID),
         model=model,
         gate=CommitGate(),
         deadline_s=40.0,

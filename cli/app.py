@@ -204,8 +204,10 @@ def restart(
         raise SparkyError("Name one strategy, or give --all.")
     settings = context.load_settings()
     rows = [strategies.find_running(which)] if which is not None else strategies.list_running()
-    if running_instance.supervisor_pid(settings) is None:
-        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; {running_instance.start_hint(settings)}.")
+    if running_instance.find_supervisor_pid(settings) is None:
+        raise SparkyError(
+            f"Sparky is not running on {settings.sparky_home}; {running_instance.build_start_hint(settings)}."
+        )
     running.restart_strategies(settings, [row.id for row in rows])
     if as_json:
         output.print_json(output.to_json_data(rows) if everyone else output.to_json_data(rows[0]))

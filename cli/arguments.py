@@ -87,7 +87,7 @@ def has_credentials(store: Store, user_id: UUID, exchange: str) -> bool:
     return any((row.user_id, row.exchange.lower()) == (user_id, exchange.lower()) for row in rows)
 
 
-def credentials_command(exchange: str, email: str | None) -> str:
+def build_credentials_command(exchange: str, email: str | None) -> str:
     """The command that stores the keys of the person with that address for `exchange`."""
     whose = "" if email in {None, DEMO_USER} else f" --user {email}"
     return f"`sparky credentials set {exchange}{whose}`"

@@ -34,7 +34,7 @@ def fit_widths(needs: Sequence[ColumnWidth], room: int) -> list[int]:
     for wraps, least in ((True, MIN_WRAPPED_WIDTH), (False, MIN_WORD_WIDTH)):
         shrinking = [at for at, need in enumerate(needs) if not need.is_fixed and need.wraps is wraps]
         taken = sum(widths) - sum(widths[at] for at in shrinking)
-        level = _max_shrunk_width([widths[at] for at in shrinking], room - taken, least)
+        level = _find_max_shrunk_width([widths[at] for at in shrinking], room - taken, least)
         for at in shrinking:
             widths[at] = min(widths[at], level)
     return widths
@@ -47,7 +47,7 @@ def truncate(text: str, width: int) -> str:
     return _PART_OF_ESCAPE.sub("", set_cell_size(text, max(0, width - 1)).rstrip()) + _ELLIPSIS
 
 
-def _max_shrunk_width(widths: Sequence[int], room: int, least: int) -> int:
+def _find_max_shrunk_width(widths: Sequence[int], room: int, least: int) -> int:
     """The largest width for all columns with which they need `room` at most: the widest shrink first."""
     level = max(widths, default=least)
     while level > least and sum(min(width, level) for width in widths) > room:

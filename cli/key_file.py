@@ -15,7 +15,7 @@ from engine.platform.settings.settings import Settings
 _MAX_BYTES: Final = 1_000
 
 
-def key_path(settings: Settings) -> Path:
+def get_key_path(settings: Settings) -> Path:
     return settings.sparky_home / "encryption.key"
 
 
@@ -24,7 +24,7 @@ def load_key(settings: Settings) -> Settings:
 
     Raises ConfigurationError if other users may read the file, or it is not a key.
     """
-    path = key_path(settings)
+    path = get_key_path(settings)
     if settings.sparky_encryption_key is not None:
         return settings
     try:
@@ -48,7 +48,7 @@ def ensure_key(settings: Settings) -> Settings:
         return settings
     try:
         settings.sparky_home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(key_path(settings), new_key().get_secret_value() + "\n")
+        _write(get_key_path(settings), new_key().get_secret_value() + "\n")
     except FileExistsError:
         pass  # another process has just made it
     except OSError as error:

@@ -140,11 +140,11 @@ def print_row(row: object, *, as_json: bool) -> None:
 
 def make_console(*, err: bool = False) -> Console:
     """The console for tables: as wide as the terminal, or `NON_TERMINAL_WIDTH`."""
-    console = _new_console(err=err)
-    return console if console.is_terminal else _new_console(NON_TERMINAL_WIDTH, err=err)
+    console = _create_console(err=err)
+    return console if console.is_terminal else _create_console(NON_TERMINAL_WIDTH, err=err)
 
 
-def _new_console(width: int | None = None, *, err: bool = False) -> Console:
+def _create_console(width: int | None = None, *, err: bool = False) -> Console:
     """Without markup, emoji names and highlighting, because rows contain text of others."""
     return Console(width=width, markup=False, emoji=False, highlight=False, stderr=err)
 
@@ -179,7 +179,7 @@ def build_table(
     filled = _drop_columns_to_fit(
         [_RenderedColumn(column, [column.format_cell(row, encoding) for row in data]) for column in columns], width
     )
-    needs = [each.width for each in filled]
+    needs = [rendered.width for rendered in filled]
     gap = _GAP if sum(need.natural for need in needs) + _GAP * (len(needs) - 1) <= width else 1
     widths = fit_widths(needs, width - gap * (len(needs) - 1))
     grid = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
@@ -188,25 +188,29 @@ def build_table(
         grid.add_column(
             column.header, justify=justify, no_wrap=not column.wraps, width=most, overflow=_OVERFLOW[column.wraps]
         )
-    for cells in zip(*(each.cells for each in filled), strict=True):
+    for cells in zip(*(rendered.cells for rendered in filled), strict=True):
         shrunk = zip(filled, cells, widths, strict=True)
-        grid.add_row(*(Text(cell if each.column.wraps else truncate(cell, most)) for each, cell, most in shrunk))
+        grid.add_row(
+            *(Text(cell if rendered.column.wraps else truncate(cell, most)) for rendered, cell, most in shrunk)
+        )
     return grid
 
 
 def _drop_columns_to_fit(filled: list[_RenderedColumn], width: int) -> list[_RenderedColumn]:
     """The columns that fit, without those of the smallest `drop_order`."""
-    if _min_table_width(filled) > width:
-        filled = [each.without_year() for each in filled]
-    for leaving in sorted((each for each in filled if each.column.drop_order), key=lambda each: each.column.drop_order):
-        if _min_table_width(filled) <= width:
+    if _compute_min_table_width(filled) > width:
+        filled = [rendered.without_year() for rendered in filled]
+    for leaving in sorted(
+        (rendered for rendered in filled if rendered.column.drop_order), key=lambda rendered: rendered.column.drop_order
+    ):
+        if _compute_min_table_width(filled) <= width:
             break
-        filled = [each for each in filled if each is not leaving]
+        filled = [rendered for rendered in filled if rendered is not leaving]
     return filled
 
 
-def _min_table_width(filled: Sequence[_RenderedColumn]) -> int:
-    return sum(each.width.minimum for each in filled) + len(filled) - 1
+def _compute_min_table_width(filled: Sequence[_RenderedColumn]) -> int:
+    return sum(rendered.width.minimum for rendered in filled) + len(filled) - 1
 
 
 def format_value(value: object) -> str:

@@ -14,7 +14,7 @@ from engine.platform.settings.settings import Settings
 TIMEOUT_S = 3.0
 
 
-def supervisor_pid(settings: Settings) -> int | None:
+def find_supervisor_pid(settings: Settings) -> int | None:
     """The pid of the process that holds this home's lock; None if none does."""
     return file_lock.holder(settings.run_dir)
 
@@ -24,7 +24,7 @@ def is_lock_hidden(settings: Settings) -> bool:
     return file_lock.is_hidden(settings.run_dir)
 
 
-def monitor_url(settings: Settings) -> str:
+def build_monitor_url(settings: Settings) -> str:
     return build_base_url(loopback_for_wildcard(settings.sparky_monitor_host), settings.sparky_monitor_port)
 
 
@@ -42,14 +42,14 @@ def fetch_monitor_status(settings: Settings) -> dict[str, Any] | None:
     with contextlib.suppress(requests.RequestException, ValueError):
         token = settings.sparky_admin_token
         headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
-        answer = requests.get(f"{monitor_url(settings)}/status", headers=headers, timeout=TIMEOUT_S)
-        data = answer.json() if answer.ok else None
+        response = requests.get(f"{build_monitor_url(settings)}/status", headers=headers, timeout=TIMEOUT_S)
+        data = response.json() if response.ok else None
         if isinstance(data, dict) and "supervisor" in data:
             return data
     return None
 
 
-def start_hint(settings: Settings) -> str:
+def build_start_hint(settings: Settings) -> str:
     """The command that starts Sparky with these settings: `up`, or `supervise` and `serve`."""
     if settings.embeds_database or settings.simulates_groq or settings.simulates_market:
         return "`sparky up` starts it"
@@ -68,12 +68,12 @@ def find_own_ports(pid: int | None) -> OwnPorts:
     """Those of the supervisor `pid`, as far as this user may see them."""
     if not pid:  # also for pid 0, the kernel, of which all processes are descendants
         return OwnPorts(frozenset(), is_complete=True)
-    found = [_listening_ports(each) for each in (pid, *processes.descendants_of(pid))]
+    found = [_list_listening_ports(process_id) for process_id in (pid, *processes.descendants_of(pid))]
     known = frozenset(port for ports in found for port in ports or ())
     return OwnPorts(known, is_complete=None not in found)
 
 
-def _listening_ports(pid: int) -> set[int] | None:
+def _list_listening_ports(pid: int) -> set[int] | None:
     """None if this user may not inspect the process; empty if it has ended."""
     try:
         connections = psutil.Process(pid).net_connections("tcp")
@@ -81,10 +81,10 @@ def _listening_ports(pid: int) -> set[int] | None:
         return set()
     except (psutil.Error, OSError):
         return None
-    return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
-def port_error(host: str, port: int) -> str | None:
+def find_port_error(host: str, port: int) -> str | None:
     """Why the port cannot be listened on now; None if it is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

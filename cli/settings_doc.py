@@ -91,11 +91,11 @@ def _format_default(name: str, field: Any) -> str:
     if isinstance(value, tuple):
         return f"`{','.join(value)}`"
     if isinstance(value, dict):
-        return f"`{json.dumps({key: _prices_as_floats(item) for key, item in value.items()})}`"
+        return f"`{json.dumps({key: _convert_prices(item) for key, item in value.items()})}`"
     return f"`{value}`"
 
 
-def _prices_as_floats(item: BaseModel) -> dict[str, float]:
+def _convert_prices(item: BaseModel) -> dict[str, float]:
     return {key: float(value) for key, value in item if isinstance(value, Decimal)}
 
 

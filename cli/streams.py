@@ -73,7 +73,7 @@ def prepare() -> None:
     settings are read correctly. The streams keep their encoding.
     """
     open_missing_streams()
-    replacement = utf8_mode_command(sys.orig_argv, os.environ, encoding_of(sys.stdout))
+    replacement = build_utf8_mode_command(sys.orig_argv, os.environ, encoding_of(sys.stdout))
     if replacement is not None and sys.executable:
         os.execve(sys.executable, *replacement)  # noqa: S606 - ourselves
     register_errors()
@@ -93,7 +93,7 @@ def open_missing_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the kernel gives the lowest number that is free
 
 
-def utf8_mode_command(
+def build_utf8_mode_command(
     command: Sequence[str], environ: MutableMapping[str, str], stream_encoding: str
 ) -> tuple[list[str], dict[str, str]] | None:
     """Arguments and environment to run `command` again in UTF-8 mode; None if it is not needed.

@@ -27,7 +27,7 @@ def is_typable(name: str, encoding: str) -> bool:
     return is_plain(name) and encode_text(name, encoding).decode(encoding) == name
 
 
-def typable_name(switch: dict[str, Any], encoding: str) -> str:
+def get_typable_name(switch: dict[str, Any], encoding: str) -> str:
     """The name of the strategy that a kill switch is for, or its id where the name cannot be typed."""
     name, strategy_id = switch["strategy_name"], switch["strategy_id"]
     return str(name if is_typable(name, encoding) else strategy_id)
@@ -38,7 +38,7 @@ def describe_kill_switch(switch: dict[str, Any], encoding: str = UTF8) -> str:
     name, email = switch["strategy_name"], switch["email"]
     narrowed = f" --user {shlex.quote(email)}" if email else ""
     if name:
-        narrowed = f" --strategy {shlex.quote(typable_name(switch, encoding))}"
+        narrowed = f" --strategy {shlex.quote(get_typable_name(switch, encoding))}"
     reason = f" ({one_line(switch['reason'])})" if switch["reason"] else ""
     whom = one_line(name or email or "everybody", _MAX_TEXT_LENGTH)
     sentence = f"the kill switch is on for {whom}{reason}: no entries; `sparky kill --off{narrowed}` lifts it"
@@ -55,7 +55,7 @@ def describe_position(position: dict[str, Any]) -> str:
     return one_line(f"{what}, entry {output.price_cell('entry_price')(position)}, {protected}{beyond}")
 
 
-def close_command(position: dict[str, Any], encoding: str = UTF8) -> str:
+def build_close_command(position: dict[str, Any], encoding: str = UTF8) -> str:
     """The command that closes it, as it can be typed at a stream of that `encoding`."""
     if position["why"] == "gone":
         return "" if position["strategy_id"] is None else f"sparky strategy delete {position['strategy_id']} --close"
@@ -69,16 +69,16 @@ def close_command(position: dict[str, Any], encoding: str = UTF8) -> str:
 def describe_unattended(position: dict[str, Any], encoding: str = UTF8) -> str:
     """One unattended position, with the command that closes it."""
     name = one_line(position["strategy_name"] or f"strategy {position['strategy_id'] or 'unknown'}", _MAX_NAME_LENGTH)
-    command = close_command(position, encoding)
+    command = build_close_command(position, encoding)
     closes = f"`{command}` closes it" if command else "a CLOSE by its owner's webhook closes it"
     return (
         f"{name} {_describe_reason(position)} and still holds {describe_position(position)}; nobody steers it: {closes}"
     )
 
 
-def unattended_warnings(positions: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
+def build_unattended_warnings(positions: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
     """A sentence for each of the first `MAX_NAMED` positions, and one that counts the others."""
-    sentences = [describe_unattended(each, encoding) for each in positions[:MAX_NAMED]]
+    sentences = [describe_unattended(position, encoding) for position in positions[:MAX_NAMED]]
     rest = len(positions) - MAX_NAMED
     return (
         [*sentences, f"nobody steers {rest} more positions; `sparky status --json` names them"]

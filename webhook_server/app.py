@@ -1,4 +1,4 @@
-"""Puts the webhook server together; the only place that knows all its parts."""
+"""Builds the webhook server from its parts; the only module that imports all of them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,22 +39,22 @@ from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_checks import AccountChecks
 from webhook_server.reconciliation.orphan_orders import OrphanOrderCleanup
 from webhook_server.reconciliation.reconciliation import Reconciliation
-from webhook_server.reconciliation.venue_changes import VenueChanges
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 from webhook_server.venue_registry import Venues
 
-SLOT_LIMITS: Final = SlotLimits(  # most of them wait: for a venue, or for their account's lock
+SLOT_LIMITS: Final = SlotLimits(  # most executing signals only wait, for a venue or for their strategy's lock
     per_user=14,  # our own dispatcher sends 12 at once
     entries=24,
-    signals=48,  # so that exits have slots left, whichever venue hangs
+    signals=48,  # more than entries, so that exits find a slot also while a venue hangs
     waiting_per_user=500,
     waiting=1_000,
 )
-MAX_WORKERS: Final = SLOT_LIMITS.signals + 8  # whatever executes, new signals are authenticated
+MAX_WORKERS: Final = SLOT_LIMITS.signals + 8  # so that new signals are authenticated while all slots execute
 
 
 @dataclass(frozen=True)
 class WebhookServer:
-    """The application and what runs beside it. `workers` and `job_runners` end before the store is closed."""
+    """The application and its background jobs. `workers` and `job_runners` must end before the store is closed."""
 
     app: FastAPI
     pipeline: Pipeline
@@ -74,7 +74,7 @@ class WebhookServer:
 
 
 class WaitLimits(NamedTuple):
-    """Seconds that a signal waits for an execution slot, and, since it arrived, for its strategy's lock."""
+    """How long a signal waits for an execution slot, and from its arrival for its strategy's lock; in seconds."""
 
     slot_s: float = SLOT_WAIT_S
     lock_s: float = LOCK_WAIT_S
@@ -92,10 +92,10 @@ def build(
     wait_limits: WaitLimits = WAIT_LIMITS,
     health_store: Store | None = None,
 ) -> WebhookServer:
-    """Everything on the given edges; starts nothing.
+    """Builds the server on the given store, venues and clock; starts no thread.
 
-    With `lease_owner` the server executes only while it holds the lease under that name. `health_store` is asked for
-    /health, which is to be answered sooner than other questions.
+    With `lease_owner` the server executes only while it holds the lease under that name. `health_store` serves /health,
+    which must answer sooner than other queries may; None uses `store`.
     """
     metrics = Metrics()
     executor = OrderExecutor(
@@ -125,7 +125,7 @@ def build(
     refusal_log = RefusalLog(clock)
     protective_exits = ProtectiveExits(pipeline, clock, metrics)
     pipeline.before_request = PaperCatchUp(store, venues, protective_exits, clock).check_market_exits
-    reconciliation = Reconciliation(store, venues, VenueChanges(store, metrics), protective_exits, clock, metrics)
+    reconciliation = Reconciliation(store, venues, SymbolReconciler(store, metrics), protective_exits, clock, metrics)
     mark_to_market = MarkToMarket(store, venues, protective_exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.verify
     protection_watchdog = ProtectionWatchdog(store, venues, executor, protective_exits, metrics, may_send)
@@ -185,7 +185,7 @@ async def _render_docs(app: FastAPI) -> HTMLResponse:
 
 
 async def _handle_http_error(_request: Request, error: Exception) -> AsciiJson:
-    """Answers 404 and 405 in the shape of every other refusal."""
+    """Returns 404 and 405 in the JSON shape of every other refusal. Raises any other exception again."""
     if not isinstance(error, HTTPException):
         raise error
     response = render_routing_failure(error.status_code, error.detail)

@@ -1,4 +1,4 @@
-"""The one place where the webhook server looks at the time, so that tests can hand it another."""
+"""The webhook server's only source of time, so that tests can pass another."""
 
 import time
 from datetime import UTC, datetime
@@ -7,17 +7,21 @@ from typing import Protocol
 
 
 class Clock(Protocol):
+    """Wall clock, monotonic clock and sleep."""
+
     def now(self) -> datetime:
-        """Now, in UTC."""
+        """The current time in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that only go forward."""
+        """Seconds of a clock that never goes back."""
 
     def sleep(self, seconds: float) -> None:
-        """Waits."""
+        """Blocks the thread for `seconds`."""
 
 
 class SystemClock:
+    """The clock of the operating system."""
+
     now = staticmethod(partial(datetime.now, UTC))
     monotonic = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)

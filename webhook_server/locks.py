@@ -1,4 +1,4 @@
-"""Locks by key, granted in order of arrival, exits first: requests of one account wait for each other."""
+"""Fair locks by key, urgent requests first: requests of one account wait for each other, others do not."""
 
 import threading
 from collections.abc import Hashable, Iterator
@@ -9,7 +9,7 @@ from engine.platform.errors import SparkyError
 
 
 class LockTimeout(SparkyError):
-    """The key is held by another thread for longer than the caller wants to wait."""
+    """Another thread holds the key for longer than the caller can wait."""
 
 
 @dataclass(eq=False)
@@ -19,10 +19,10 @@ class _Waiter:
 
 
 class KeyedLocks:
-    """A queue per key, created on first use and deleted when empty; the first in it holds the key."""
+    """A queue per key, created on demand and deleted when empty; its first waiter holds the lock.
 
-    # Not `threading.Lock`: it promises no order, so that a thread which releases it and takes it again may pass all
-    # that wait.
+    Not `threading.Lock`, which guarantees no order: a thread that releases and acquires it again may pass all waiters.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -30,7 +30,7 @@ class KeyedLocks:
 
     @contextmanager
     def hold(self, key: Hashable, timeout_s: float, *, is_urgent: bool = False) -> Iterator[None]:
-        """Holds `key`; an urgent caller is served before waiting ones that are not. Raises LockTimeout when the key is
+        """Holds the lock of `key`; an urgent waiter goes before all others that are not. Raises LockTimeout when it is
         not free within `timeout_s` seconds."""
         waiter = _Waiter(is_urgent)
         self._enqueue(key, waiter)
@@ -42,23 +42,25 @@ class KeyedLocks:
             self._release(key, waiter)
 
     def __len__(self) -> int:
+        """The number of keys that are held."""
         return len(self._queues)
 
     def count_waiting(self, key: Hashable) -> int:
-        """How many wait for `key`."""
+        """The number of waiters for `key`, without its holder."""
         with self._guard:
             return max(0, len(self._queues.get(key, ())) - 1)
 
     def _enqueue(self, key: Hashable, waiter: "_Waiter") -> None:
         with self._guard:
             queue = self._queues.setdefault(key, [])
-            index = 1 + sum(each.is_urgent for each in queue[1:]) if waiter.is_urgent else len(queue)
+            # Behind the holder and the urgent waiters that came before.
+            index = 1 + sum(other.is_urgent for other in queue[1:]) if waiter.is_urgent else len(queue)
             queue.insert(index, waiter)
             queue[0].is_granted.set()
 
     def _release(self, key: Hashable, waiter: "_Waiter") -> None:
-        """Also of a grant that came while its thread gave up: the next waiter gets it then."""
         with self._guard:
+            # Also for a waiter that timed out: it may have been granted the lock since, which the next one gets then.
             queue = self._queues[key]
             queue.remove(waiter)
             if queue:

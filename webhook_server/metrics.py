@@ -1,4 +1,4 @@
-"""What the webhook server counts, on a registry of its own: it may run on another host than the monitor."""
+"""Metrics of the webhook server, on a registry of its own: it may run on another host than the monitor."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 
 
 class Metrics:
-    """All of them; `registry` is what GET /metrics shows."""
+    """All metrics of one server; GET /metrics shows `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

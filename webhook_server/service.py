@@ -1,4 +1,4 @@
-"""The webhook server as a supervised service: `make` is what its process is told to run."""
+"""The webhook server as a supervised service; its child spec names `make` as the entry point."""
 
 import time
 from typing import Final
@@ -14,11 +14,11 @@ from webhook_server.http.routes import LIVE_PATH
 from webhook_server.venue_registry import VenueRegistry
 
 HOUSEKEEPING_GRACE_S: Final = 2.0
-HEALTH_TIMEOUT_S: Final = 2.0  # of a question to the database for /health; a second more where a connection stands
+HEALTH_TIMEOUT_S: Final = 2.0  # of a query for /health; on a connection that is open already a second more
 
 
 class WebhookService:
-    """HTTP, housekeeping and store with one lifecycle."""
+    """HTTP server, background jobs and stores with one lifecycle."""
 
     def __init__(self, http: HttpService, server: WebhookServer, *stores: Store) -> None:
         self._http = http
@@ -41,9 +41,10 @@ class WebhookService:
         return all(thread.is_alive() for thread in self._server.job_runners) and self._http.is_healthy()
 
     def stop(self, grace_s: float) -> None:
-        """Lets requests under way finish, and refuses those that wait for a place.
+        """Refuses signals that wait for a slot, and lets executing ones finish for `grace_s` seconds.
 
-        What is not booked then is recovered at the next start.
+        Requests that are not booked by then are recovered at the next start. The order is that of the dependencies:
+        nothing may use the store when it is closed, and the lease is released after the last order.
         """
         self._server.signal_receiver.admission.close()
         self._http.stop(grace_s)
@@ -56,7 +57,7 @@ class WebhookService:
             store.close()
 
     def _stop_housekeeping(self, deadline: float) -> None:
-        """All of it by the one monotonic `deadline`, or without waiting for what a venue holds up still."""
+        # All threads share the deadline: one that a venue holds up is left behind, as a daemon.
         for thread in self._server.job_runners:
             thread.stop()
         for thread in self._server.job_runners:
@@ -64,9 +65,9 @@ class WebhookService:
 
 
 def make(settings: WebhookServerSettings, argument: str) -> WebhookService:
-    """The service that `settings` describe; nothing is opened before `start`.
+    """The service by `settings`; it opens nothing before `start`.
 
-    `argument` is the run of the engine whose server it is, empty for one that belongs to none.
+    `argument` is the run id of the engine that this server belongs to; empty for a server without an engine.
     """
     store = open_store(settings, keep=True, engine=UUID(argument) if argument else None)
     health_store = open_store(settings, keep=True, timeout_s=HEALTH_TIMEOUT_S)

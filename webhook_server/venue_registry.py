@@ -1,4 +1,4 @@
-"""Which venue executes for whom: built once from the settings, clients kept and shared."""
+"""The venues' clients, created on demand by the settings, and shared by all requests."""
 
 import math
 import threading
@@ -17,14 +17,12 @@ from engine.venues.paper import PaperVenue
 from engine.venues.quotes import Quote, Ticker
 from engine.venues.venue import Credentials, LiveVenue, Quotes, Venue
 
-MAX_QUOTE_AGE_S: Final = (
-    0.1  # signals that come at the same moment trade at the same price, for one question to the venue
-)
-_Answer = TypeVar("_Answer", Quote, OrderBook)
+MAX_QUOTE_AGE_S: Final = 0.1  # signals of one moment trade at one price, for one request to the venue
+_Response = TypeVar("_Response", Quote, OrderBook)
 
 
 class MarketHistory(Protocol):
-    """Where candles and mark prices come from; see `MarketData`."""
+    """Candles, mark prices and tickers of one venue; see `MarketData`."""
 
     def fetch_candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> CandleSeries: ...
 
@@ -34,7 +32,7 @@ class MarketHistory(Protocol):
 
 
 class Venues(Protocol):
-    """Where the desk finds its venues. All raise ConfigurationError for an exchange that nobody knows."""
+    """The clients of each venue by its name `exchange`. All raise ConfigurationError for an unknown one."""
 
     def quotes(self, exchange: str) -> Quotes: ...
 
@@ -48,10 +46,10 @@ class Venues(Protocol):
 
 
 class ResponseCache:
-    """Answers of a venue, asked for at most once per question and `age_s`. Safe to share between threads.
+    """Responses of a venue, each fetched at most once per key and `age_s` seconds. Safe to share between threads.
 
-    Threads that waited while another asked share its answer, also when the answer was that the venue is away: a venue
-    that hangs costs a crowd of signals one timeout, not one each.
+    Threads that waited while another one fetched share its response, and also its failure: a venue that hangs costs
+    concurrent signals one timeout together, not one each.
     """
 
     def __init__(self, monotonic: Callable[[], float], age_s: float) -> None:
@@ -60,35 +58,36 @@ class ResponseCache:
         self._lock = threading.Lock()
         self._cache: dict[Hashable, tuple[float, Quote | OrderBook | VenueUnavailable]] = {}
 
-    def get_or_fetch(self, key: Hashable, fetch: Callable[[], _Answer]) -> _Answer:
-        """What `ask` returns, or has just returned to the same question."""
+    def get_or_fetch(self, key: Hashable, fetch: Callable[[], _Response]) -> _Response:
+        """The result of `fetch`, or the cached one of the same `key`. Raises VenueUnavailable."""
         arrived_at = self._monotonic()
-        with self._lock:
-            known_at, answer = self._cache.get(key, (-math.inf, None))
-            fresh_s = 0.0 if isinstance(answer, VenueUnavailable) else self._age_s
-            if answer is None or known_at < arrived_at - fresh_s:
+        with self._lock:  # held while fetching, so that the others wait for the response
+            cached_at, cached = self._cache.get(key, (-math.inf, None))
+            # A failure serves only threads that came before it: a later one tries again.
+            max_age_s = 0.0 if isinstance(cached, VenueUnavailable) else self._age_s
+            if cached is None or cached_at < arrived_at - max_age_s:
                 return self._fetch(key, fetch)
-        if isinstance(answer, VenueUnavailable):
-            reason = f"it did not answer a moment ago: {answer.reason}"
-            raise VenueUnavailable(reason, answer.retry_after_s)
-        return cast("_Answer", answer)  # kept under this question
+        if isinstance(cached, VenueUnavailable):
+            reason = f"it did not answer a moment ago: {cached.reason}"
+            raise VenueUnavailable(reason, cached.retry_after_s)
+        return cast("_Response", cached)  # of this type, since it has this key
 
-    def _fetch(self, key: Hashable, fetch: Callable[[], _Answer]) -> _Answer:
+    def _fetch(self, key: Hashable, fetch: Callable[[], _Response]) -> _Response:
         asked_at = self._monotonic()
         try:
-            answer = fetch()
+            response = fetch()
         except VenueUnavailable as error:
             self._cache[key] = (asked_at, error)
             raise
-        # Its age counts from when it came: one request uses its book again though the venue took long to tell it.
-        self._cache[key] = (self._monotonic(), answer)
-        return answer
+        # The age counts from the arrival: a request uses its order book twice, also when the venue was slow.
+        self._cache[key] = (self._monotonic(), response)
+        return response
 
 
 class CachedQuotes:
-    """`quotes`, each of its answers shared (see `ResponseCache`).
+    """`quotes` with cached responses (see `ResponseCache`).
 
-    What entries ask for comes from `entries`, a client of its own: an exit on paper never waits for that.
+    Order books for entries come from `entries`, a client of its own, so that an exit on paper never waits for them.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class CachedQuotes:
         return self._quote_cache.get_or_fetch(symbol, lambda: self._quotes.fetch_quote(symbol))
 
     def fetch_ticker(self, symbol: str) -> Ticker:
-        """Not shared: one look at prices asks once for each symbol."""
+        """Not cached: a round of mark to market asks once for each symbol."""
         return self._quotes.fetch_ticker(symbol)
 
     def fetch_order_book(self, symbol: str) -> OrderBook:
@@ -123,9 +122,9 @@ class CachedQuotes:
 
 
 class VenueRegistry:
-    """The venues that `settings` name: the configured market at its address, any other that ccxt knows at its own.
+    """The venue of SPARKY_MARKET at SPARKY_MARKET_URL, and any other that ccxt knows at its own address.
 
-    Signals share a quote for `quote_age_s`.
+    Signals share a quote for `quote_age_s` seconds.
     """
 
     def __init__(self, settings: WebhookServerSettings, quote_age_s: float = MAX_QUOTE_AGE_S) -> None:
@@ -140,7 +139,7 @@ class VenueRegistry:
     def quotes(self, exchange: str) -> Quotes:
         with self._lock:
             if exchange not in self._quotes:
-                address = self._address(exchange)
+                address = self._get_address(exchange)
                 quotes, entries = MarketData(exchange, address), MarketData(exchange, address)
                 self._quotes[exchange] = CachedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
             return self._quotes[exchange]
@@ -148,14 +147,14 @@ class VenueRegistry:
     def funding(self, exchange: str) -> FundingSource:
         with self._lock:
             if exchange not in self._funding:
-                self._funding[exchange] = FundingData(exchange, self._address(exchange))
+                self._funding[exchange] = FundingData(exchange, self._get_address(exchange))
             return self._funding[exchange]
 
     def history(self, exchange: str) -> MarketData:
         """A client of its own: an exit on paper never waits for candles."""
         with self._lock:
             if exchange not in self._history:
-                self._history[exchange] = MarketData(exchange, self._address(exchange))
+                self._history[exchange] = MarketData(exchange, self._get_address(exchange))
             return self._history[exchange]
 
     def paper(self, exchange: str) -> Venue:
@@ -165,18 +164,18 @@ class VenueRegistry:
 
     def live(self, exchange: str, credentials: Credentials) -> LiveVenue:
         """One client per account, since nonces are tracked per signer."""
-        key = (exchange, _fingerprint(credentials))
+        key = (exchange, _compute_fingerprint(credentials))
         with self._lock:
             if key not in self._live:
-                self._live[key] = CcxtVenue(exchange, credentials, self._address(exchange))
+                self._live[key] = CcxtVenue(exchange, credentials, self._get_address(exchange))
             return self._live[key]
 
-    def _address(self, exchange: str) -> str | None:
+    def _get_address(self, exchange: str) -> str | None:
         return self._settings.sparky_market_url if exchange == self._settings.sparky_market else None
 
 
-def _fingerprint(credentials: Credentials) -> str:
-    """Tells accounts and their rotated keys apart inside this process, without keeping the keys twice."""
+def _compute_fingerprint(credentials: Credentials) -> str:
+    """A key that is equal for equal credentials within this process, without a second copy of the secrets."""
     secrets = (credentials.api_key, credentials.api_secret, credentials.private_key)
     hashes = [None if secret is None else hash(secret.get_secret_value()) for secret in secrets]
     return repr((credentials.user_address, credentials.signer_address, hashes))

@@ -20,8 +20,9 @@ from actors.shared_services import SharedServicesClient
 from actors.strategy import StrategyActor
 from actors.warmup.fake_postgres import serve_fake_postgres
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.cycle import CycleDependencies, CycleOutcome, run_cycle
-from engine.deciding.schedule import missed_ticks, next_tick, schedule_for
+from engine.deciding.cycle import run_cycle
+from engine.deciding.cycle_interface import CycleDependencies, CycleOutcome
+from engine.deciding.schedule import build_cadence, count_missed_ticks, find_next_tick
 from engine.domain.market import Candle, Indicators, MarketSnapshot
 from engine.llm.groq_client import GroqClient
 from engine.platform import logs
@@ -105,8 +106,8 @@ def _run_fake_cycle(settings: StrategySettings) -> CycleOutcome:
     store = open_store(settings, keep=False, engine=NIL_ID)
     model = GroqClient(settings, httpcore.MockBackend([_build_completion(settings.groq_model[0])]))
     ports = CycleDependencies(
-        records=store,
-        surroundings=SharedServicesClient(FakePeers(), NIL_ID),
+        store=store,
+        services=SharedServicesClient(FakePeers(), NIL_ID),
         model=model,
         gate=CommitGate(),
         deadline_s=10.0,
@@ -123,8 +124,8 @@ def _exercise_events(settings: StrategySettings, outcome: CycleOutcome) -> None:
     """What follows a cycle: the next tick, and the events."""
     actor = StrategyActor(settings, FakePeers(), NIL_ID)
     actor.receive(StrategyChanged(revision="1"))
-    cadence = schedule_for(NIL_ID, 45.0)
-    missed = missed_ticks(cadence, next_tick(cadence, 0.0), next_tick(cadence, 100.0))
+    cadence = build_cadence(NIL_ID, 45.0)
+    missed = count_missed_ticks(cadence, find_next_tick(cadence, 0.0), find_next_tick(cadence, 100.0))
     event = CycleFinished(
         strategy_id=NIL_ID,
         name="warmup",

@@ -14,34 +14,34 @@ _INDENT: Final = "  "
 _MAX_ANSWER_LENGTH: Final = 2_000
 
 
-def render_decision(story: dict[str, Any]) -> str:
+def render_decision(trace: dict[str, Any]) -> str:
     """The text of a `DecisionTrace`, given as JSON data."""
-    story = safe(story, output.MULTILINE_FIELDS)
-    decision = story["decision"]
+    trace = safe(trace, output.MULTILINE_FIELDS)
+    decision = trace["decision"]
     parts = [
         (f"Decision {decision['id']} of {decision['strategy_name']}, {_format_time(decision['created_at'])}", iter(())),
-        ("What the model saw", _market_lines(decision)),
-        ("What it said", _answer_lines(decision)),
-        ("What the code made of it, and why", _decision_lines(decision)),
-        ("What became of it", _execution_lines(story)),
+        ("What the model saw", _build_market_lines(decision)),
+        ("What it said", _build_answer_lines(decision)),
+        ("What the code made of it, and why", _build_decision_lines(decision)),
+        ("What became of it", _build_execution_lines(trace)),
     ]
     return "\n\n".join("\n".join([title, *(_INDENT + line for line in lines)]) for title, lines in parts)
 
 
-def _market_lines(decision: dict[str, Any]) -> Iterator[str]:
+def _build_market_lines(decision: dict[str, Any]) -> Iterator[str]:
     market, record = _as_dict(decision["market"]), _as_dict(decision["decision_json"])
-    yield from _malformed_lines("market", decision["market"])
-    yield from _malformed_lines("record", decision["decision_json"])
+    yield from _build_malformed_lines("market", decision["market"])
+    yield from _build_malformed_lines("record", decision["decision_json"])
     if record.get("system_sha256"):
         profile, digest = _to_text(market.get("risk_profile")), _to_text(record["system_sha256"])
         yield f"the rules of the profile {profile} (text {digest})"
     if record.get("notes"):
         yield from _to_text(record["notes"]).strip().splitlines()
     for symbol in _as_list(market.get("symbols")):
-        yield from _format_or_dump(_symbol_lines, symbol)
+        yield from _format_or_dump(_build_symbol_lines, symbol)
     if market.get("no_data_close_only"):
         yield f"no data, only to be closed: {', '.join(map(_to_text, _as_list(market['no_data_close_only'])))}"
-    yield f"{_positions_line(market)}; equity {_to_text(output.format_value(market.get('equity_usd')))} USD"
+    yield f"{_describe_positions(market)}; equity {_to_text(output.format_value(market.get('equity_usd')))} USD"
     limits = market.get("limits") or {}
     known = isinstance(limits, dict)
     yield "limits: " + (
@@ -49,10 +49,10 @@ def _market_lines(decision: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _positions_line(market: dict[str, Any]) -> str:
+def _describe_positions(market: dict[str, Any]) -> str:
     if market.get("positions") is None:
         return "held: not recorded"
-    held = [line for row in _as_list(market["positions"]) for line in _format_or_dump(_position_lines, row)]
+    held = [line for row in _as_list(market["positions"]) for line in _format_or_dump(_build_position_lines, row)]
     return f"held {', '.join(held) or 'nothing'}"
 
 
@@ -67,7 +67,7 @@ def _as_list(value: object) -> list[Any]:
     return [] if value is None or value in ("", {}) else [value]
 
 
-def _malformed_lines(name: str, value: object) -> Iterator[str]:
+def _build_malformed_lines(name: str, value: object) -> Iterator[str]:
     """One line with a record that is not a JSON object, which another version may have written."""
     if value is not None and not isinstance(value, dict):
         yield f"{name}: {_to_text(value)}"
@@ -81,7 +81,7 @@ def _format_or_dump(form: Callable[[dict[str, Any]], Iterable[str]], part: Any) 
         return [_to_text(part)]
 
 
-def _symbol_lines(symbol: dict[str, Any]) -> Iterator[str]:
+def _build_symbol_lines(symbol: dict[str, Any]) -> Iterator[str]:
     change = symbol.get("change_24h_percent")
     day = "" if change is None else f", {change:+.2f} % in 24 h"
     yield f"{symbol['symbol']} at {_format_price(symbol['last_price'])}{day}, {_format_unix_ms(symbol['as_of_ms'])}"
@@ -117,14 +117,14 @@ def _format_short(value: Any) -> str:
     return format_plain(to_decimal(f"{value:.6g}"))
 
 
-def _position_lines(row: dict[str, Any]) -> list[str]:
+def _build_position_lines(row: dict[str, Any]) -> list[str]:
     return [f"{row['side']} {_format_price(row['quantity'])} {row['symbol']} from {_format_price(row['entry_price'])}"]
 
 
-def _answer_lines(decision: dict[str, Any]) -> Iterator[str]:
+def _build_answer_lines(decision: dict[str, Any]) -> Iterator[str]:
     calls = _as_list(_as_dict(decision["decision_json"]).get("calls"))
     for number, call in enumerate(calls, 1):
-        first, *rest = _format_or_dump(_call_lines, call)
+        first, *rest = _format_or_dump(_build_call_lines, call)
         yield f"{number}. {first}"
         yield from rest
     if not calls:
@@ -133,7 +133,7 @@ def _answer_lines(decision: dict[str, Any]) -> Iterator[str]:
     yield f"cost {_format_usd(decision['cost_usd'])} USD; request {output.format_value(decision['request_id'])}"
 
 
-def _call_lines(call: dict[str, Any]) -> Iterator[str]:
+def _build_call_lines(call: dict[str, Any]) -> Iterator[str]:
     reason = f": {call['reason']}" if call["reason"] else ""
     tokens = f"{call['prompt_tokens']} tokens ({call['cached_tokens']} cached) in, {call['completion_tokens']} out"
     if not call.get("is_usage_told", True):
@@ -149,7 +149,7 @@ def _quote_answer(answer: str | None) -> list[str]:
     return [f"| {line}" for line in text.split("\n")]
 
 
-def _decision_lines(decision: dict[str, Any]) -> Iterator[str]:
+def _build_decision_lines(decision: dict[str, Any]) -> Iterator[str]:
     wanted = [str(decision["signal_action"])]
     if decision["symbol"]:
         wanted.append(str(decision["symbol"]))
@@ -179,39 +179,39 @@ def _format_size(size_usd: object) -> str:
     return "a size that is not recorded" if size_usd is None else f"{output.format_cents(Decimal(str(size_usd)))} USD"
 
 
-def _execution_lines(story: dict[str, Any]) -> Iterator[str]:
-    signal = story["signal"]
+def _build_execution_lines(trace: dict[str, Any]) -> Iterator[str]:
+    signal = trace["signal"]
     if signal is None:
         yield "no signal left it"
         return
     attempts = f"{signal['attempts']} attempt{'' if signal['attempts'] == 1 else 's'}"
     yield f"signal {signal['action']} {signal['symbol']}: {signal['status']}, {attempts}"
-    for attempt in story["attempts"]:
+    for attempt in trace["attempts"]:
         answer = " ".join(str(part) for part in (attempt["status"], attempt["reason"]) if part is not None)
         ended_at = _format_time(attempt["ended_at"])
         yield f"delivery {attempt['attempt']} at {ended_at}: {attempt['outcome']} {answer}".rstrip()
-    request = story["request"]
+    request = trace["request"]
     if request is not None:
         error = f", {request['error_message']}" if request["error_message"] else ""
         yield f"webhook server: {request['status']}, answered {output.format_value(request['answer_status'])}{error}"
         yield f"answer: {_format_answer(request['answer'])}"
-    for fill in story["fills"]:
+    for fill in trace["fills"]:
         yield (
             f"fill: {fill['kind']} {fill['side']} {_format_number(fill['quantity'])} {fill['symbol']} at "
             f"{_format_number(fill['price'])}, fee {_format_number(fill['fee_usd'])} USD"
             f"{' (paper)' if fill['is_paper'] else ''}"
         )
-    for row in story["positions"]:
+    for row in trace["positions"]:
         pnl = "" if row["unrealized_pnl_usd"] is None else f", {_format_pnl(row['unrealized_pnl_usd'])} USD so far"
         entry_price = output.price_cell("entry_price")(row)
         yield f"still open: {row['side']} {_format_number(row['quantity'])} from {entry_price}{pnl}"
-    for row in story["trades"]:
+    for row in trace["trades"]:
         yield (
             f"trade: {row['side']} {_format_number(row['quantity'])} from {output.price_cell('entry_price')(row)} to "
             f"{output.price_cell('exit_price')(row)}, {_format_pnl(row['pnl_usd'])} USD after fees"
         )
-    if story["decision"]["actual_pnl"] is not None:
-        yield f"earned {_format_pnl(story['decision']['actual_pnl'])} USD"
+    if trace["decision"]["actual_pnl"] is not None:
+        yield f"earned {_format_pnl(trace['decision']['actual_pnl'])} USD"
 
 
 def _format_answer(answer: Any) -> str:

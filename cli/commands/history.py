@@ -110,11 +110,11 @@ def show_decision(
         )
     if found is None:
         raise SparkyError(f"There is no decision {which}.")
-    story = output.to_json_data(found)
+    trace = output.to_json_data(found)
     if as_json:
-        output.print_json(story.pop("decision") | story)
+        output.print_json(trace.pop("decision") | trace)
     else:
-        output.say_lines(render_decision(story))
+        output.say_lines(render_decision(trace))
 
 
 @signals.command("list")
@@ -178,7 +178,8 @@ def positions(strategy: Strategy = None, as_json: AsJson = False) -> None:
         whose = None if strategy is None else find_strategy(store, strategy, may_have_ended=True).id
         held = store.list_held_positions(strategy_id=whose)
     rows = [
-        output.to_json_data(each) | {"strategy_name": each.strategy_id and names.get(each.strategy_id)} for each in held
+        output.to_json_data(position) | {"strategy_name": position.strategy_id and names.get(position.strategy_id)}
+        for position in held
     ]
     output.print_rows(rows, POSITIONS, as_json=as_json, empty="Nothing is held.")
 
@@ -206,7 +207,7 @@ def _resolve_id(which: str, known: list[UUID], noun: str) -> UUID:
     try:
         return UUID(which)
     except ValueError:
-        found = [each for each in known if str(each).startswith(which.lower())]
+        found = [known_id for known_id in known if str(known_id).startswith(which.lower())]
     if len(found) != 1:
         raise SparkyError(f"{'No' if not found else 'More than one'} {noun} of the last 1000 begins with {which}.")
     return found[0]

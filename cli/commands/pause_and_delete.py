@@ -12,7 +12,7 @@ from cli.arguments import AsJson, StrategyArgument, find_strategy
 from cli.commands.close_positions import COLUMNS, ClosingResult, close_positions
 from cli.context import load_settings, open_store_for
 from cli.streams import output_encoding
-from cli.warning_texts import unattended_warnings
+from cli.warning_texts import build_unattended_warnings
 from engine.domain.positions import Position
 from engine.domain.strategy import StrategyStatus
 from engine.platform.errors import SparkyError
@@ -113,7 +113,7 @@ def _print_held(row: StrategyRow, positions: Sequence[Position], *, as_json: boo
         return
     output.say(f"{row.name} is {row.status}.")
     whose = {"strategy_id": row.id, "strategy_name": row.name, "why": row.status}
-    for warning in unattended_warnings([each | whose for each in still_open], output_encoding()):
+    for warning in build_unattended_warnings([position | whose for position in still_open], output_encoding()):
         output.say(warning)
 
 

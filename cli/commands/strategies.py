@@ -11,7 +11,7 @@ from cli import output
 from cli.arguments import (
     AsJson,
     StrategyArgument,
-    credentials_command,
+    build_credentials_command,
     find_strategy,
     get_or_create_user,
     has_credentials,
@@ -159,7 +159,7 @@ def create(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     if is_keyless:
         output.say(
             f"Its person has no keys for {row.exchange}, without which every entry is refused: "
-            f"{credentials_command(row.exchange, email)} stores them.",
+            f"{build_credentials_command(row.exchange, email)} stores them.",
             err=True,
         )
     if as_json:

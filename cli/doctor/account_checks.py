@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from cli.arguments import credentials_command
+from cli.arguments import build_credentials_command
 from cli.context import open_store_for
 from cli.doctor.check_result import CheckResult, fault, ok, skip
 from cli.run import process_plan
@@ -43,7 +43,7 @@ class UsedAccount(NamedTuple):
     unreadable_reason: str | None = None
 
 
-def accounts(settings: Settings) -> list[CheckResult]:
+def check_accounts(settings: Settings) -> list[CheckResult]:
     """One result per account, or one per fault; faults count only for accounts that are used live."""
     if settings.embeds_database and not embedded_postgres.get_data_dir(settings.sparky_home).exists():
         return []
@@ -58,8 +58,8 @@ def accounts(settings: Settings) -> list[CheckResult]:
 
 def _list_used_accounts(store: Store) -> list[UsedAccount]:
     rows = store.list_credentials()
-    held, margin = _held_symbols(store), _required_margin_modes(store)
-    live = _live_symbols(store, held)
+    held, margin = _list_held_symbols(store), _list_required_margin_modes(store)
+    live = _list_live_symbols(store, held)
     with_keys = dict.fromkeys((row.user_id, row.exchange) for row in rows if row.exchange != WEBHOOK)
     return [
         _load_account(store, key, frozenset(live.get(key, ())), margin.get(key, {}), frozenset(held.get(key, ())))
@@ -67,7 +67,7 @@ def _list_used_accounts(store: Store) -> list[UsedAccount]:
     ]
 
 
-def _live_symbols(store: Store, held: Mapping[AccountKey, set[str]]) -> dict[AccountKey, set[str]]:
+def _list_live_symbols(store: Store, held: Mapping[AccountKey, set[str]]) -> dict[AccountKey, set[str]]:
     live = {key: set(symbols) for key, symbols in held.items()}
     for row in store.list_strategies():
         if is_running(row.status) and not row.is_paper_trading:
@@ -75,16 +75,16 @@ def _live_symbols(store: Store, held: Mapping[AccountKey, set[str]]) -> dict[Acc
     return live
 
 
-def _held_symbols(store: Store) -> dict[AccountKey, set[str]]:
+def _list_held_symbols(store: Store) -> dict[AccountKey, set[str]]:
     """Symbols of live positions, by account."""
     held: dict[AccountKey, set[str]] = {}
-    for each in store.list_held_positions():
-        if not each.is_paper:
-            held.setdefault((each.user_id, each.exchange), set()).add(each.symbol)
+    for position in store.list_held_positions():
+        if not position.is_paper:
+            held.setdefault((position.user_id, position.exchange), set()).add(position.symbol)
     return held
 
 
-def _required_margin_modes(store: Store) -> dict[AccountKey, dict[str, frozenset[str]]]:
+def _list_required_margin_modes(store: Store) -> dict[AccountKey, dict[str, frozenset[str]]]:
     wanted: dict[AccountKey, dict[str, frozenset[str]]] = {}
     for row in store.list_strategies():
         if is_running(row.status) and not row.is_paper_trading and row.margin_mode is not None:
@@ -98,7 +98,7 @@ def _load_account(
     store: Store, key: AccountKey, symbols: frozenset[str], margin: Mapping[str, frozenset[str]], held: frozenset[str]
 ) -> UsedAccount:
     email = store.find_user_email(key[0])
-    name, remedy = f"account of {email or key[0]} at {key[1]}", credentials_command(key[1], email)
+    name, remedy = f"account of {email or key[0]} at {key[1]}", build_credentials_command(key[1], email)
     try:
         return UsedAccount(name, key[1], symbols, store.get_venue_credentials(*key), remedy, margin, held)
     except SparkyError as error:
@@ -116,10 +116,10 @@ def _check_account(used: UsedAccount, settings: Settings) -> list[CheckResult]:
         state, clock_s = _fetch_account_state(used.exchange, used.keys, settings)
     except SparkyError as error:
         return _report_faults(used, [Fault(f"cannot be looked at: {error}", "correct the exchange or its credentials")])
-    faults = [*_unreachable_faults(state), *find_faults(state), *_clock_faults(clock_s)]
+    faults = [*_find_unreachable_faults(state), *find_faults(state), *_find_clock_faults(clock_s)]
     if faults:
         return _report_faults(used, faults)
-    clock = [] if _is_simulated(used.exchange, settings) else _clock_notes(clock_s)
+    clock = [] if _is_simulated(used.exchange, settings) else _build_clock_notes(clock_s)
     margin = build_margin_notes(state.margin, used.margin_modes, used.held_symbols, multi_assets=state.multi_assets)
     return [ok(used.name, "; ".join((*build_notes(state, used.symbols), *margin, *clock)))]
 
@@ -158,20 +158,20 @@ def _report_faults(used: UsedAccount, faults: list[Fault]) -> list[CheckResult]:
     return [skip(used.name, "; ".join((*(found for found, _ in faults), _NOTHING_LIVE)))]
 
 
-def _unreachable_faults(state: AccountSetup) -> list[Fault]:
+def _find_unreachable_faults(state: AccountSetup) -> list[Fault]:
     if state != AccountSetup(unknown=state.unknown) or not state.unknown:
         return []
     reasons = "; ".join(dict.fromkeys(state.unknown.values()))
     return [Fault(f"cannot be looked at: {reasons}", "check the network, and whether the venue is under maintenance")]
 
 
-def _clock_faults(ahead_s: float | None) -> list[Fault]:
+def _find_clock_faults(ahead_s: float | None) -> list[Fault]:
     if ahead_s is None or abs(ahead_s) <= CLOCK_FAULT_S:
         return []
     return [Fault(describe_offset(ahead_s), _CLOCK_REMEDY)]
 
 
-def _clock_notes(ahead_s: float | None) -> list[str]:
+def _build_clock_notes(ahead_s: float | None) -> list[str]:
     if ahead_s is None:
         return ["the venue's time is not known"]
     return [describe_offset(ahead_s)] if abs(ahead_s) > CLOCK_NOTE_S else []

@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from cli import running_instance
 from cli.doctor import account_checks, security_checks
 from cli.doctor.check_result import CheckResult, fault, ok, skip
-from cli.doctor.database_checks import database
+from cli.doctor.database_checks import check_database
 from cli.run import process_plan
 from engine.llm.llm_call import ADVICE, LlmOutcome
 from engine.llm.provider_errors import classify
@@ -36,16 +36,16 @@ _WEBHOOK_PORT: Final = "SPARKY_WEBHOOK_PORT"
 def run_checks(settings: Settings) -> list[CheckResult]:
     """Runs every check, in the order in which faults should be mended. Starts an embedded database for the time."""
     checks: list[Callable[[Settings], list[CheckResult]]] = [
-        home,
-        security_checks.service_key,
-        security_checks.encryption_key,
-        database,
-        groq,
-        venue,
-        account_checks.accounts,
-        webhook,
-        monitor,
-        ports,
+        check_home,
+        security_checks.check_service_key,
+        security_checks.check_encryption_key,
+        check_database,
+        check_groq,
+        check_venue,
+        account_checks.check_accounts,
+        check_webhook,
+        check_monitor,
+        check_ports,
     ]
     return [
         ok("settings", "all names known, all values valid"),
@@ -55,7 +55,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
 
 def _run_check(check: Callable[[Settings], list[CheckResult]], settings: Settings) -> list[CheckResult]:
     """The results of one check; an exception is a result too, so that the other checks run."""
-    name = check.__name__.replace("_", " ")
+    name = check.__name__.removeprefix("check_").replace("_", " ")
     try:
         return check(settings)
     except OSError as error:
@@ -66,7 +66,7 @@ def _run_check(check: Callable[[Settings], list[CheckResult]], settings: Setting
         return [fault(name, f"what the database holds cannot be read: {format_validation_errors(error)}", remedy)]
 
 
-def home(settings: Settings) -> list[CheckResult]:
+def check_home(settings: Settings) -> list[CheckResult]:
     path, name = settings.sparky_home, "home directory"
     existing = next(candidate for candidate in (path, *path.parents) if candidate.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -90,15 +90,15 @@ def _check_disk_space(path: Path) -> CheckResult:
     return ok("disk space", f"{free_mb / 1024:.1f} GB free")
 
 
-def groq(settings: Settings) -> list[CheckResult]:
+def check_groq(settings: Settings) -> list[CheckResult]:
     if settings.simulates_groq:
         return [skip("groq", "no GROQ_API_KEY: a local stand-in answers, which is no model")]
     base = settings.groq_base_url or GROQ_URL
     key = settings.groq_api_key or process_plan.DUMMY_API_KEY
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
     try:
-        answer = requests.get(f"{base}/openai/v1/models", headers=headers, timeout=TIMEOUT_S)
-        return [_check_groq_key(answer, base, key), *_check_groq_models(answer, settings)]
+        response = requests.get(f"{base}/openai/v1/models", headers=headers, timeout=TIMEOUT_S)
+        return [_check_groq_key(response, base, key), *_check_groq_models(response, settings)]
     except requests.RequestException as error:
         return [
             fault(
@@ -109,25 +109,25 @@ def groq(settings: Settings) -> list[CheckResult]:
         return [fault("groq", f"{base} does not speak Groq's protocol", "check GROQ_BASE_URL (without /openai/v1)")]
 
 
-def _check_groq_key(answer: requests.Response, base: str, key: SecretStr) -> CheckResult:
-    if answer.ok:
+def _check_groq_key(response: requests.Response, base: str, key: SecretStr) -> CheckResult:
+    if response.ok:
         return ok("groq", f"{base} takes the key")
-    refusal = classify(answer.status_code, answer.content)
+    refusal = classify(response.status_code, response.content)
     found = f"{base} refuses: {Redactor([key]).text(refusal.reason)}"
     return fault("groq", found, ADVICE.get(refusal.outcome, "wait, or check GROQ_BASE_URL (without /openai/v1)"))
 
 
-def _check_groq_models(answer: requests.Response, settings: Settings) -> list[CheckResult]:
-    if not answer.ok:
+def _check_groq_models(response: requests.Response, settings: Settings) -> list[CheckResult]:
+    if not response.ok:
         return []
-    served = sorted(str(model["id"]) for model in answer.json()["data"])
+    served = sorted(str(model["id"]) for model in response.json()["data"])
     missing = [model for model in settings.groq_model if model not in served]
     if missing:
         return [fault("model", f"{', '.join(missing)} is not served", f"set GROQ_MODEL to one of: {', '.join(served)}")]
     return [ok("model", ", ".join(settings.groq_model))]
 
 
-def venue(settings: Settings) -> list[CheckResult]:
+def check_venue(settings: Settings) -> list[CheckResult]:
     if settings.simulates_market:
         return [skip("venue", "simulated; set SPARKY_MARKET (and GROQ_API_KEY) for a real one")]
     from engine.venues.market_data.client import MarketData
@@ -149,27 +149,27 @@ def _check_clock(skew_s: float) -> CheckResult:
     return ok("clock", "in step with the venue")
 
 
-def webhook(settings: Settings) -> list[CheckResult]:
+def check_webhook(settings: Settings) -> list[CheckResult]:
     url = process_plan.resolve_endpoints(settings).webhook_url or ""
     parts = urlsplit(url)
-    own = process_plan.serves_webhook(settings)
+    own = process_plan.should_serve_webhook(settings)
     try:
-        answer = requests.get(f"{parts.scheme}://{parts.netloc}/health", timeout=TIMEOUT_S)
+        response = requests.get(f"{parts.scheme}://{parts.netloc}/health", timeout=TIMEOUT_S)
     except requests.RequestException as error:
-        if own and running_instance.supervisor_pid(settings) is None:
-            return [skip("webhook", f"{url}: not running; {running_instance.start_hint(settings)}")]
+        if own and running_instance.find_supervisor_pid(settings) is None:
+            return [skip("webhook", f"{url}: not running; {running_instance.build_start_hint(settings)}")]
         return [
             fault("webhook", f"{url}: {_describe_cause(error)}", "start it with `sparky serve`, or correct WEBHOOK_URL")
         ]
-    if answer.status_code >= 500:
-        return [fault("webhook", f"{url}: answers {answer.status_code}", "see the log of the webhook server")]
+    if response.status_code >= 500:
+        return [fault("webhook", f"{url}: answers {response.status_code}", "see the log of the webhook server")]
     return [ok("webhook", f"{url}: reachable")]
 
 
-def monitor(settings: Settings) -> list[CheckResult]:
-    status, pid = running_instance.fetch_monitor_status(settings), running_instance.supervisor_pid(settings)
+def check_monitor(settings: Settings) -> list[CheckResult]:
+    status, pid = running_instance.fetch_monitor_status(settings), running_instance.find_supervisor_pid(settings)
     if pid is None:
-        return [skip("sparky", f"not running on this home; {running_instance.start_hint(settings)}")]
+        return [skip("sparky", f"not running on this home; {running_instance.build_start_hint(settings)}")]
     if status is None:
         return [fault("sparky", f"process {pid} runs, its monitor does not answer", "see its log, or restart it")]
     if status["problems"]:
@@ -185,10 +185,10 @@ def monitor(settings: Settings) -> list[CheckResult]:
     return [ok("sparky", f"running as process {pid}{epoch}")]
 
 
-def ports(settings: Settings) -> list[CheckResult]:
-    ours = running_instance.find_own_ports(running_instance.supervisor_pid(settings))
+def check_ports(settings: Settings) -> list[CheckResult]:
+    ours = running_instance.find_own_ports(running_instance.find_supervisor_pid(settings))
     found = []
-    for name, (host, number) in process_plan.listen_addresses(settings).items():
+    for name, (host, number) in process_plan.list_listen_addresses(settings).items():
         check = _check_port(name, host, number, ours)
         is_free_or_ours = check.state == "ok"
         # `sparky serve` is a process of its own, which no supervisor started.
@@ -200,7 +200,7 @@ def ports(settings: Settings) -> list[CheckResult]:
 def _check_port(setting: str, host: str, number: int, ours: running_instance.OwnPorts) -> CheckResult:
     if number in ours.numbers:
         return ok(f"port {number}", "ours")
-    refusal = running_instance.port_error(host, number)
+    refusal = running_instance.find_port_error(host, number)
     if refusal is not None and not ours.is_complete:
         return skip(f"port {number}", f"{host}: {refusal}; this user may not see whether Sparky itself holds it")
     if refusal is not None:

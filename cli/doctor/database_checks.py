@@ -43,7 +43,7 @@ ADVICE: Final = {
 } | dict.fromkeys(sqlstates.MISSING_OBJECT, MIGRATE)
 
 
-def database(settings: Settings) -> list[CheckResult]:
+def check_database(settings: Settings) -> list[CheckResult]:
     where = "embedded" if settings.embeds_database else "Supabase" if settings.supabase_url else "DATABASE_URL"
     if settings.embeds_database and not embedded_postgres.get_data_dir(settings.sparky_home).exists():
         return [skip("database", "embedded; `sparky up` makes it")]
@@ -51,11 +51,11 @@ def database(settings: Settings) -> list[CheckResult]:
         with open_store_for(settings) as store:
             health = store.get_database_health()
             migrations = _check_migrations(set(health.migrations), _read_migration_status(settings))
-            held = [] if migrations.state == "fault" else _check_contents(store, settings)
+            contents = [] if migrations.state == "fault" else _check_contents(store, settings)
         pooler = _check_pooler(settings)
     except SparkyError as error:
         return [fault("database", f"{where}: {error}", find_remedy(settings, error))]
-    return [_check_writable(health, where), *pooler, migrations, *_unreadable_migrations(health), *held]
+    return [_check_writable(health, where), *pooler, migrations, *_report_unreadable_migrations(health), *contents]
 
 
 def _check_contents(store: Store, settings: Settings) -> list[CheckResult]:
@@ -73,7 +73,7 @@ def find_remedy(settings: Settings, error: SparkyError) -> str:
     """The remedy for a database error."""
     state = getattr(error, "state", "")
     if settings.supabase_url is not None:
-        return _supabase_remedy(error, state)
+        return _find_supabase_remedy(error, state)
     if state in ADVICE:
         return ADVICE[state]
     if settings.embeds_database:
@@ -85,7 +85,7 @@ def find_remedy(settings: Settings, error: SparkyError) -> str:
     return "check that the server runs, and the host and port in DATABASE_URL"
 
 
-def _supabase_remedy(error: SparkyError, state: str) -> str:
+def _find_supabase_remedy(error: SparkyError, state: str) -> str:
     if state in sqlstates.MISSING_OBJECT:
         return f"run `supabase db push`, or {MIGRATE} with the project's DATABASE_URL"
     if isinstance(error, ConfigurationError):
@@ -107,7 +107,7 @@ def _check_writable(health: DatabaseHealth, where: str) -> CheckResult:
     return ok("database", f"{where}, PostgreSQL {health.version}")
 
 
-def _unreadable_migrations(health: DatabaseHealth) -> list[CheckResult]:
+def _report_unreadable_migrations(health: DatabaseHealth) -> list[CheckResult]:
     """No fault, because the schema may still be current; it explains a fault of the migrations."""
     return [skip("record of migrations", f"cannot be read: {reason}") for reason in health.unreadable]
 

@@ -15,7 +15,7 @@ from cli.run import process_plan
 from cli.status import status_model
 from cli.status.status_model import find_unattended
 from cli.streams import output_encoding
-from cli.warning_texts import MAX_NAMED, close_command, unattended_warnings
+from cli.warning_texts import MAX_NAMED, build_close_command, build_unattended_warnings
 from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
 from engine.platform.settings.settings import Settings
@@ -38,13 +38,13 @@ def check_positions(settings: Settings, store: Store) -> CheckResult:
     )
     is_engine_here = monitor is not None and bool((monitor.get("engine") or {}).get("is_held"))
     unattended_rows += find_unattended(strategies, now, is_engine_here=is_engine_here)
-    held = _positions_of_running(strategies) if monitor is None and _has_no_running_engine(settings, store) else []
+    held = _list_positions_of_running(strategies) if monitor is None and _has_no_running_engine(settings, store) else []
     idle = list(_find_ineffective_stops(output.to_json_data(store.list_held_positions())))
     if not unattended_rows and not held:
         return ok("positions", "; ".join(("a running strategy steers each that is a strategy's", *idle)))
     found, remedies = (
-        unattended_warnings(unattended_rows, output_encoding()),
-        [_closing_remedy(unattended_rows)] if unattended_rows else [],
+        build_unattended_warnings(unattended_rows, output_encoding()),
+        [_build_closing_remedy(unattended_rows)] if unattended_rows else [],
     )
     if held:
         found, remedies = [_describe_without_engine(settings, held), *found], [START_REMEDY, *remedies]
@@ -70,29 +70,29 @@ def check_differences(store: Store) -> CheckResult:
     if not found:
         return ok("books and venues", "no open difference")
     encoding = output_encoding()
-    commands = list(dict.fromkeys(adoption_text.reconcile_command(row, found, encoding) for row in found))
-    told = ", ".join(f"`{command}`" for command in commands[: adoption_text.MAX_WARNINGS])
-    named = "; ".join(adoption_text.difference_warnings(found, encoding, names_commands=False))
-    return fault("books and venues", named, f"look at it and settle it: {told}")
+    commands = list(dict.fromkeys(adoption_text.build_reconcile_command(row, found, encoding) for row in found))
+    listed = ", ".join(f"`{command}`" for command in commands[: adoption_text.MAX_WARNINGS])
+    named = "; ".join(adoption_text.build_difference_warnings(found, encoding, names_commands=False))
+    return fault("books and venues", named, f"look at it and settle it: {listed}")
 
 
 def _has_no_running_engine(settings: Settings, store: Store) -> bool:
     """Whether no engine runs: none on this home, and none with the database's lease."""
-    if running_instance.supervisor_pid(settings) is not None or running_instance.is_lock_hidden(settings):
+    if running_instance.find_supervisor_pid(settings) is not None or running_instance.is_lock_hidden(settings):
         return False
     tenure = store.get_engine_lease_holder()
     return tenure is None or tenure.left_s <= 0
 
 
-def _positions_of_running(strategies: Rows) -> Rows:
-    return [each for row in strategies if is_running(row["status"]) for each in row["positions"] or ()]
+def _list_positions_of_running(strategies: Rows) -> Rows:
+    return [position for row in strategies if is_running(row["status"]) for position in row["positions"] or ()]
 
 
 def _describe_without_engine(settings: Settings, held: Rows) -> str:
     count = "1 position" if len(held) == 1 else f"{len(held)} positions"
-    told = f"{count} of running strategies: nobody steers {'it' if len(held) == 1 else 'them'}"
-    is_watched = not any(each["is_paper"] for each in held) or _is_webhook_reachable(settings)
-    return told if is_watched else f"{told}, and no stops of paper positions are watched"
+    listed = f"{count} of running strategies: nobody steers {'it' if len(held) == 1 else 'them'}"
+    is_watched = not any(position["is_paper"] for position in held) or _is_webhook_reachable(settings)
+    return listed if is_watched else f"{listed}, and no stops of paper positions are watched"
 
 
 def _is_webhook_reachable(settings: Settings) -> bool:
@@ -105,9 +105,11 @@ def _is_webhook_reachable(settings: Settings) -> bool:
     return True
 
 
-def _closing_remedy(rows: Rows) -> str:
+def _build_closing_remedy(rows: Rows) -> str:
     encoding = output_encoding()
-    commands = list(dict.fromkeys(filter(None, (close_command(row, encoding) for row in rows))))
+    commands = list(dict.fromkeys(filter(None, (build_close_command(row, encoding) for row in rows))))
     more = "" if len(commands) <= MAX_NAMED else " (and more)"
-    told = ", ".join(f"`{command}`" for command in commands[:MAX_NAMED])
-    return f"let it run again (`sparky strategy start`), or close it: {told}{more}" if told else "close it by webhook"
+    listed = ", ".join(f"`{command}`" for command in commands[:MAX_NAMED])
+    return (
+        f"let it run again (`sparky strategy start`), or close it: {listed}{more}" if listed else "close it by webhook"
+    )

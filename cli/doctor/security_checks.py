@@ -9,11 +9,11 @@ from engine.platform.settings.settings import Settings
 from engine.store.credentials import SecurityReport
 
 
-def service_key(settings: Settings) -> list[CheckResult]:
+def check_service_key(settings: Settings) -> list[CheckResult]:
     """Whether SUPABASE_SERVICE_ROLE_KEY is a service-role key, by the key itself."""
     if settings.supabase_service_role_key is None:
         return []
-    role = key_role(settings.supabase_service_role_key.get_secret_value())
+    role = parse_key_role(settings.supabase_service_role_key.get_secret_value())
     if role in ("service_role", None):
         return [
             ok("supabase key", "of the service role" if role else "of an unknown form; the database check tries it")
@@ -22,7 +22,7 @@ def service_key(settings: Settings) -> list[CheckResult]:
     return [fault("supabase key", f"SUPABASE_SERVICE_ROLE_KEY holds the key of {role}", remedy)]
 
 
-def key_role(key: str) -> str | None:
+def parse_key_role(key: str) -> str | None:
     """The role of a Supabase API key (a JWT or the newer form); None if unknown. Signatures are not verified."""
     if key.startswith(("sb_secret_", "sb_publishable_")):
         return "service_role" if key.startswith("sb_secret_") else "anon"
@@ -34,7 +34,7 @@ def key_role(key: str) -> str | None:
     return str(role)
 
 
-def encryption_key(settings: Settings) -> list[CheckResult]:
+def check_encryption_key(settings: Settings) -> list[CheckResult]:
     name = "encryption key"
     if settings.sparky_encryption_key is not None:
         keys = parse_keys(settings.sparky_encryption_key.get_secret_value())

@@ -49,16 +49,16 @@ class AdoptionOptions(Frozen):
 class Observation(Frozen):
     """Books and venue at one time, the books read first.
 
-    `foreign` are the account's trades that are not booked, oldest first; `record_trouble` says why they cannot be read.
-    `fired` are exits by protective orders that are not booked. `is_listed` is False if the venue has delisted the
-    symbol.
+    `unbooked_trades` are the account's trades that are not booked, oldest first; `record_trouble` is the reason if they
+    cannot be read. `fired` are exits by protective orders that are not booked. `is_listed` is False if the venue has
+    delisted the symbol.
     """
 
-    place: AccountSymbol
+    account_symbol: AccountSymbol
     books: SymbolBooks
     position: VenuePosition | None
     fired: tuple[Exit, ...] = ()
-    foreign: tuple[AccountTrade, ...] = ()
+    unbooked_trades: tuple[AccountTrade, ...] = ()
     record_trouble: str | None = None
     last_price: Decimal | None = None
     at_ms: int | None = None
@@ -102,12 +102,12 @@ class Observation(Frozen):
 
     @property
     def quantities(self) -> dict[str, Decimal]:
-        return {str(each.id): each.quantity for each in self.books.held}
+        return {str(position.id): position.quantity for position in self.books.held}
 
     def is_same_as(self, other: "Observation") -> bool:
         """Whether books and venue hold the same as in `other`."""
-        here = (self.quantities, self.venue_net, self.books.outside, [each.order_id for each in self.fired])
-        return here == (other.quantities, other.venue_net, other.books.outside, [each.order_id for each in other.fired])
+        here = (self.quantities, self.venue_net, self.books.outside, [line.order_id for line in self.fired])
+        return here == (other.quantities, other.venue_net, other.books.outside, [line.order_id for line in other.fired])
 
 
 class AdoptionPlan(Frozen):
@@ -135,23 +135,29 @@ class AdoptionPlan(Frozen):
         return any(line.price is None for line in (*self.exits, self.opening) if line is not None)
 
 
-def plan_adoption(seen: Observation, options: AdoptionOptions) -> AdoptionPlan:
-    """The plan that brings the books of `seen` to the venue's state."""
-    held = _apply_exits(seen.books.held, seen.fired)
-    noted = seen.books.outside
-    outside = ZERO if options.takes_note else adoption.note_beside(sum_net_quantity(held), seen.venue_net, noted)
-    net = seen.venue_net - outside
-    change = adoption.plan_change(held, net, seen.lot, options.strategy_id)
-    record = adoption.price_trades(adoption.find_explaining_trades(seen.foreign, net - sum_net_quantity(held)))
-    exit_pricing = _choose_pricing(record, seen.last_price, Source.LAST_PRICE, seen.at_ms, options)
-    entry = seen.position.entry_price if seen.position is not None and seen.position.entry_price > 0 else None
-    open_pricing = _choose_pricing(record, entry, Source.ENTRY_PRICE, seen.at_ms, options)
+def plan_adoption(observation: Observation, options: AdoptionOptions) -> AdoptionPlan:
+    """The plan that brings the books of `observation` to the venue's state."""
+    held = _apply_exits(observation.books.held, observation.fired)
+    noted = observation.books.outside
+    outside = ZERO if options.takes_note else adoption.note_beside(sum_net_quantity(held), observation.venue_net, noted)
+    net = observation.venue_net - outside
+    change = adoption.plan_change(held, net, observation.lot, options.strategy_id)
+    record = adoption.price_trades(
+        adoption.find_explaining_trades(observation.unbooked_trades, net - sum_net_quantity(held))
+    )
+    exit_pricing = _choose_pricing(record, observation.last_price, Source.LAST_PRICE, observation.at_ms, options)
+    entry = (
+        observation.position.entry_price
+        if observation.position is not None and observation.position.entry_price > 0
+        else None
+    )
+    open_pricing = _choose_pricing(record, entry, Source.ENTRY_PRICE, observation.at_ms, options)
     fees = adoption.split_fee(
         options.fee_usd if options.fee_usd is not None or record is None else record.fee_usd,
         [*(part for _, part in change.exits), *([abs(change.opened)] if change.opened else [])],
     )
     exits = tuple(
-        Exit(position=position, quantity=part, fee_usd=fee, **_pricing_fields(exit_pricing))
+        Exit(position=position, quantity=part, fee_usd=fee, **_build_pricing_fields(exit_pricing))
         for (position, part), fee in zip(change.exits, fees, strict=False)
     )
     opening = None
@@ -160,14 +166,14 @@ def plan_adoption(seen: Observation, options: AdoptionOptions) -> AdoptionPlan:
             side=Side.LONG if change.opened > 0 else Side.SHORT,
             quantity=abs(change.opened),
             strategy_id=options.strategy_id,
-            leverage=(seen.position and seen.position.leverage) or 1,
+            leverage=(observation.position and observation.position.leverage) or 1,
             fee_usd=fees[-1],
-            **_pricing_fields(open_pricing),
+            **_build_pricing_fields(open_pricing),
         )
     return AdoptionPlan(
-        exits=(*seen.fired, *exits),
+        exits=(*observation.fired, *exits),
         opening=opening,
-        cancels=_orders_to_cancel(seen, (*seen.fired, *exits)),
+        cancels=_list_orders_to_cancel(observation, (*observation.fired, *exits)),
         noted=noted,
         outside=outside,
     )
@@ -175,9 +181,11 @@ def plan_adoption(seen: Observation, options: AdoptionOptions) -> AdoptionPlan:
 
 def _apply_exits(held: Sequence[NamedPosition], fired: Sequence[Exit]) -> list[NamedPosition]:
     """The positions that are left when the exits in `fired` are booked."""
-    gone = {each.position.id: each.quantity for each in fired}
-    left = [each.model_copy(update={"quantity": each.quantity - gone.get(each.id, ZERO)}) for each in held]
-    return [each for each in left if each.quantity > 0]
+    exited = {line.position.id: line.quantity for line in fired}
+    remaining = [
+        position.model_copy(update={"quantity": position.quantity - exited.get(position.id, ZERO)}) for position in held
+    ]
+    return [position for position in remaining if position.quantity > 0]
 
 
 def _choose_pricing(
@@ -190,31 +198,36 @@ def _choose_pricing(
     return record or (None if price is None else Pricing(source=source, price=price, at_ms=at_ms))
 
 
-def _pricing_fields(pricing: Pricing | None) -> dict[str, Any]:
+def _build_pricing_fields(pricing: Pricing | None) -> dict[str, Any]:
     if pricing is None:
         return {"price": None, "source": None}
     return pricing.model_dump(include={"price", "source", "order_id", "at_ms"})
 
 
-def _orders_to_cancel(seen: Observation, exits: Sequence[Exit]) -> tuple[str, ...]:
+def _list_orders_to_cancel(observation: Observation, exits: Sequence[Exit]) -> tuple[str, ...]:
     """The protective orders of positions that end, without those that have filled."""
-    filled = {each.client_order_id for each in seen.fired}
-    left = {each.id for each in _apply_exits(seen.books.held, _merge_exits(exits))}
-    names = [name for each in seen.books.held if each.id not in left for _, name in protective_order_ids(each)]
+    filled = {line.client_order_id for line in observation.fired}
+    open_ids = {position.id for position in _apply_exits(observation.books.held, _merge_exits(exits))}
+    names = [
+        name
+        for position in observation.books.held
+        if position.id not in open_ids
+        for _, name in list_protective_orders(position)
+    ]
     return tuple(name for name in names if name not in filled)
 
 
 def _merge_exits(exits: Sequence[Exit]) -> list[Exit]:
     """One exit for each position, with the sum of the quantities."""
     whole: dict[UUID, Exit] = {}
-    for each in exits:
-        before = whole.get(each.position.id)
+    for line in exits:
+        before = whole.get(line.position.id)
         more = ZERO if before is None else before.quantity
-        whole[each.position.id] = each.model_copy(update={"quantity": each.quantity + more})
+        whole[line.position.id] = line.model_copy(update={"quantity": line.quantity + more})
     return list(whole.values())
 
 
-def protective_order_ids(position: Position) -> list[tuple[str, str]]:
+def list_protective_orders(position: Position) -> list[tuple[str, str]]:
     """Exit reason and client order id of each order that protects it."""
     ids = (("stop_loss", position.stop_loss_client_order_id), ("take_profit", position.take_profit_client_order_id))
     return [(reason, name) for reason, name in ids if name is not None]

@@ -6,14 +6,19 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from cli.output import format_average, format_utc, to_json_data
-from cli.reconcile.adoption_plan import AccountSymbol, AdoptionOptions, AdoptionPlan, Observation, protective_order_ids
+from cli.output import format_average, format_utc
+from cli.reconcile.adoption_plan import (
+    AccountSymbol,
+    AdoptionOptions,
+    AdoptionPlan,
+    Observation,
+    list_protective_orders,
+)
 from cli.warning_texts import format_decimal, is_typable
 from engine.admin.adoption import Exit, Opening, Source
-from engine.domain.decimals import format_plain
 from engine.platform.plain_text import one_line
 from engine.platform.text_encoding import UTF8
-from engine.store.adoption import OpenDifference, OutsideHolding
+from engine.store.adoption import OutsideHolding
 from engine.venues.account_record import AccountTrade
 
 MAX_TRADES: Final = 10
@@ -28,55 +33,47 @@ _SOURCES: Final = {
 }
 
 
-def reconcile_command(row: dict[str, Any], rows: Iterable[dict[str, Any]], encoding: str = UTF8) -> str:
+def build_reconcile_command(row: dict[str, Any], rows: Iterable[dict[str, Any]], encoding: str = UTF8) -> str:
     """The command that shows the difference `row`; it names account and venue if `rows` has others of the symbol."""
-    same = [each for each in rows if each["symbol"] == row["symbol"]]
+    same = [other for other in rows if other["symbol"] == row["symbol"]]
     words = ["sparky", "reconcile", shlex.quote(str(row["symbol"]))]
-    if len({each["user_id"] for each in same}) > 1:
+    if len({other["user_id"] for other in same}) > 1:
         email = row.get("email") or ""
         words += ["--user", shlex.quote(email if is_typable(email, encoding) and email else str(row["user_id"]))]
-    if len({each["exchange"] for each in same if each["user_id"] == row["user_id"]}) > 1:
+    if len({other["exchange"] for other in same if other["user_id"] == row["user_id"]}) > 1:
         words += ["--exchange", shlex.quote(str(row["exchange"]))]
     return one_line(" ".join(words))
 
 
-def difference_warnings(
+def build_difference_warnings(
     rows: Sequence[dict[str, Any]], encoding: str = UTF8, *, names_commands: bool = True
 ) -> list[str]:
     """A sentence for each of the first few open differences, and one that counts the others; with the command that
     settles it where nothing else `names_commands`."""
     sentences = [
         f"{_format_account(row)}: the books hold {format_decimal(row['booked'])}, "
-        f"the venue {format_decimal(_venue_net(row))}{_format_outside(row)}; "
+        f"the venue {format_decimal(_compute_venue_net(row))}{_format_outside(row)}; "
         "live entries there are refused"
-        + (f" until `{reconcile_command(row, rows, encoding)}` settles it" if names_commands else "")
+        + (f" until `{build_reconcile_command(row, rows, encoding)}` settles it" if names_commands else "")
         for row in rows[:MAX_WARNINGS]
     ]
-    rest = len(rows) - MAX_WARNINGS
-    return [*sentences, f"{rest} more differences; `sparky reconcile` lists them"] if rest > 0 else sentences
+    hidden_count = len(rows) - MAX_WARNINGS
+    if hidden_count <= 0:
+        return sentences
+    return [*sentences, f"{hidden_count} more differences; `sparky reconcile` lists them"]
 
 
 def describe_difference(row: dict[str, Any], rows: Sequence[dict[str, Any]], encoding: str = UTF8) -> list[str]:
     """One open difference in several lines; all but the first are indented."""
-    held = ", ".join(_format_position(each) for each in row["held"]) or "nothing"
-    at_venue = f"{format_decimal(_venue_net(row))} at the venue{_format_outside(row)}"
+    held = ", ".join(_format_position(position) for position in row["held"]) or "nothing"
+    at_venue = f"{format_decimal(_compute_venue_net(row))} at the venue{_format_outside(row)}"
     nets = f"{format_decimal(row['booked'])} in the books, {at_venue}"
     return [
         f"{_format_account(row)}: {nets}, difference {_format_signed(row['difference'])}",
         f"  since {format_utc(str(row['first_seen_at']))} UTC: {one_line(row.get('reason') or _UNEXPLAINED)}",
         f"  in the books: {held}",
-        f"  `{reconcile_command(row, rows, encoding)}` shows what would settle it",
+        f"  `{build_reconcile_command(row, rows, encoding)}` shows what would settle it",
     ]
-
-
-def difference_row(difference: OpenDifference) -> dict[str, Any]:
-    """JSON data of an open difference: `venue_net` is the venue's whole net quantity, `difference` the part that is
-    neither booked nor noted."""
-    return {
-        **to_json_data(difference),
-        "venue_net": format_plain(difference.at_venue + difference.outside),
-        "difference": format_plain(difference.at_venue - difference.booked),
-    }
 
 
 def describe_note(row: OutsideHolding) -> str:
@@ -86,41 +83,51 @@ def describe_note(row: OutsideHolding) -> str:
     return f"{where}: {format_decimal(row.quantity)} is held outside Sparky ({since})"
 
 
-def describe_observation(seen: Observation) -> list[str]:
+def describe_observation(observation: Observation) -> list[str]:
     """Lines about what books and venue hold now, and about trades that are not booked."""
-    held = ", ".join(_format_position(each.model_dump()) for each in seen.books.held) or "nothing"
-    at = "" if seen.position is None else f" at an entry price of {format_average(seen.position.entry_price)}"
+    held = ", ".join(_format_position(position.model_dump()) for position in observation.books.held) or "nothing"
+    at = (
+        ""
+        if observation.position is None
+        else f" at an entry price of {format_average(observation.position.entry_price)}"
+    )
+    key = observation.account_symbol
     lines = [
-        f"{seen.place.symbol} at {seen.place.exchange}, {one_line(seen.place.person)}",
-        f"  in the books: {format_decimal(seen.books_net)} ({held})",
-        f"  at the venue: {format_decimal(seen.venue_net)}{at}",
+        f"{key.symbol} at {key.exchange}, {one_line(key.person)}",
+        f"  in the books: {format_decimal(observation.books_net)} ({held})",
+        f"  at the venue: {format_decimal(observation.venue_net)}{at}",
     ]
-    if seen.books.outside != 0:
-        lines.append(f"  of that outside Sparky, as noted: {format_decimal(seen.books.outside)}")
-    if seen.books.is_under_way:
+    if observation.books.outside != 0:
+        lines.append(f"  of that outside Sparky, as noted: {format_decimal(observation.books.outside)}")
+    if observation.books.is_under_way:
         lines.append("  a signal is being executed, so that this may change by itself: look again in a minute")
-    if seen.difference == 0:
+    if observation.difference == 0:
         return [*lines, "Books and venue agree."]
-    return [*lines, f"  difference: {_format_signed(seen.difference)}{_format_since(seen)}", *_describe_record(seen)]
+    return [
+        *lines,
+        f"  difference: {_format_signed(observation.difference)}{_format_since(observation)}",
+        *_describe_record(observation),
+    ]
 
 
-def describe_plan(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions) -> list[str]:
+def describe_plan(observation: Observation, plan: AdoptionPlan, options: AdoptionOptions) -> list[str]:
     """Lines about the steps of the plan, in their order."""
     if plan.is_empty:
         return []
     orders = {
-        name: f"{_hyphenate(reason)} {name}" for each in seen.books.held for reason, name in protective_order_ids(each)
+        name: f"{_hyphenate(reason)} {name}"
+        for position in observation.books.held
+        for reason, name in list_protective_orders(position)
     }
     lines = ["Adopting the venue's state would"]
-    lines += [f"  cancel {orders[name]} at the venue" for name in plan.cancels if seen.is_listed]
+    lines += [f"  cancel {orders[name]} at the venue" for name in plan.cancels if observation.is_listed]
     lines += [f"  book {_format_exit(line)}" for line in plan.exits]
     if plan.opening is not None:
-        lines.append(
-            f"  book {_format_opening(plan.opening, options)}{'' if _is_protected(seen, plan.opening) else ', no stop'}"
-        )
-        if _is_protected(seen, plan.opening):
+        is_protected = _is_protected(observation, plan.opening)
+        lines.append(f"  book {_format_opening(plan.opening, options)}{'' if is_protected else ', no stop'}")
+        if is_protected:
             lines.append("  place the orders anew that protect the position that it adds to")
-    if any(protective_order_ids(line.position) and not line.ends for line in plan.exits):
+    if any(list_protective_orders(line.position) and not line.ends for line in plan.exits):
         lines.append("  place the orders anew that protect what is left")
     if plan.outside != plan.noted:
         lines.append(f"  note that {_describe_note_change(plan.noted, plan.outside)}")
@@ -133,66 +140,41 @@ def _describe_note_change(noted: Decimal, outside: Decimal) -> str:
     return f"the note of {format_decimal(noted)} {'ends' if outside == 0 else f'becomes {format_decimal(outside)}'}"
 
 
-def suggest_commands(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions) -> list[str]:
+def suggest_commands(observation: Observation, plan: AdoptionPlan, options: AdoptionOptions) -> list[str]:
     """The commands that settle it. --outside is one only where what would be noted can be on the account."""
-    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named])
-    with_words = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named, *options.given])
+    base = shlex.join(["sparky", "reconcile", observation.account_symbol.symbol, *options.named])
+    with_words = shlex.join(["sparky", "reconcile", observation.account_symbol.symbol, *options.named, *options.given])
     price = " --price P" if plan.lacks_price else ""
     does = (
         "books this (--price, --fee and --strategy change it)" if plan.has_bookings else "does this, and books nothing"
     )
     ways = [f"`{with_words} --adopt{price}` {does}."]
-    if seen.can_be_noted and seen.difference != 0 and seen.unbooked_net != plan.outside:
-        ways.append(
-            f"`{base} --outside` books nothing: {_describe_note_change(seen.books.outside, seen.unbooked_net)}."
-        )
+    if observation.can_be_noted and observation.difference != 0 and observation.unbooked_net != plan.outside:
+        change = _describe_note_change(observation.books.outside, observation.unbooked_net)
+        ways.append(f"`{base} --outside` books nothing: {change}.")
     return ways
 
 
-def suggest_note_commands(seen: Observation, options: AdoptionOptions) -> list[str]:
+def suggest_note_commands(observation: Observation, options: AdoptionOptions) -> list[str]:
     """The command that books a note, where books and venue agree."""
-    if seen.books.outside == 0:
+    if observation.books.outside == 0:
         return []
-    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named])
+    base = shlex.join(["sparky", "reconcile", observation.account_symbol.symbol, *options.named])
     return [f"`{base} --adopt --noted` books what is noted as held outside Sparky, and ends the note."]
 
 
-def outside_refusal(seen: Observation, options: AdoptionOptions) -> str:
+def explain_outside_refusal(observation: Observation, options: AdoptionOptions) -> str:
     """Why --outside is refused."""
-    base = shlex.join(["sparky", "reconcile", seen.place.symbol, *options.named])
+    base = shlex.join(["sparky", "reconcile", observation.account_symbol.symbol, *options.named])
     return (
-        f"The books hold {format_decimal(seen.books_net)} and the venue holds {format_decimal(seen.venue_net)}: "
-        f"{format_decimal(seen.unbooked_net)} "
+        f"The books hold {format_decimal(observation.books_net)} and the venue holds "
+        f"{format_decimal(observation.venue_net)}: {format_decimal(observation.unbooked_net)} "
         f"cannot be held there outside Sparky, and nothing was noted. `{base} --adopt` books what the venue holds."
     )
 
 
-def observation_json(seen: Observation, plan: AdoptionPlan) -> dict[str, Any]:
-    """Observation and plan as JSON data."""
-    position = seen.position
-    return {
-        **seen.place.model_dump(mode="json"),
-        "booked": str(seen.books_net),
-        "outside": str(seen.books.outside),
-        "difference": str(seen.difference),
-        "since": None if seen.books.difference is None else to_json_data(seen.books.difference)["first_seen_at"],
-        "reason": None if seen.books.difference is None else seen.books.difference.reason,
-        "held": [each.model_dump(mode="json") for each in seen.books.held],
-        "can_be_noted": seen.can_be_noted,
-        "venue": {
-            "net": f"{seen.venue_net:f}",
-            "entry_price": None if position is None else str(position.entry_price),
-            "last_price": None if seen.last_price is None else str(seen.last_price),
-            "is_listed": seen.is_listed,
-        },
-        "trades": [each.model_dump(mode="json") for each in seen.foreign],
-        "record_trouble": seen.record_trouble,
-        "plan": plan.model_dump(mode="json"),
-    }
-
-
-def format_place(place: AccountSymbol) -> str:
-    return f"{place.symbol} at {place.exchange} ({one_line(place.person)})"
+def format_account_symbol(account_symbol: AccountSymbol) -> str:
+    return f"{account_symbol.symbol} at {account_symbol.exchange} ({one_line(account_symbol.person)})"
 
 
 def _format_account(row: dict[str, Any]) -> str:
@@ -217,21 +199,24 @@ def _format_owner(name: object, strategy_id: object) -> str:
     return f"strategy {_format_strategy(name, None)}" if name else f"strategy {strategy_id}"
 
 
-def _format_since(seen: Observation) -> str:
-    known = seen.books.difference
-    if known is None:
+def _format_since(observation: Observation) -> str:
+    difference = observation.books.difference
+    if difference is None:
         return " (the webhook server has not reported it)"
-    return f", since {format_utc(str(known.first_seen_at))} UTC: {one_line(known.reason or _UNEXPLAINED)}"
+    return f", since {format_utc(str(difference.first_seen_at))} UTC: {one_line(difference.reason or _UNEXPLAINED)}"
 
 
-def _describe_record(seen: Observation) -> list[str]:
-    if seen.record_trouble is not None:
-        return [f"  the account's record cannot be read: {one_line(seen.record_trouble)}"]
-    if not seen.foreign:
+def _describe_record(observation: Observation) -> list[str]:
+    if observation.record_trouble is not None:
+        return [f"  the account's record cannot be read: {one_line(observation.record_trouble)}"]
+    if not observation.unbooked_trades:
         return ["  the account's record has no trade of late that the books do not know"]
-    more = len(seen.foreign) - MAX_TRADES
+    more = len(observation.unbooked_trades) - MAX_TRADES
     earlier = f" (and {more} before)" if more > 0 else ""
-    return [f"  trades that the books do not know{earlier}:", *map(_format_trade, seen.foreign[-MAX_TRADES:])]
+    return [
+        f"  trades that the books do not know{earlier}:",
+        *map(_format_trade, observation.unbooked_trades[-MAX_TRADES:]),
+    ]
 
 
 def _format_trade(trade: AccountTrade) -> str:
@@ -257,10 +242,14 @@ def _format_opening(line: Opening, options: AdoptionOptions) -> str:
     )
 
 
-def _is_protected(seen: Observation, line: Opening) -> bool:
+def _is_protected(observation: Observation, line: Opening) -> bool:
     """Whether it adds to a position with protective orders, which then are for the whole of it."""
-    own = (each for each in seen.books.held if (each.strategy_id, each.side) == (line.strategy_id, line.side))
-    return any(protective_order_ids(each) for each in own)
+    own = (
+        position
+        for position in observation.books.held
+        if (position.strategy_id, position.side) == (line.strategy_id, line.side)
+    )
+    return any(list_protective_orders(position) for position in own)
 
 
 def _format_execution_price(line: Exit | Opening) -> str:
@@ -275,7 +264,7 @@ def _format_fee(fee_usd: Decimal | None) -> str:
     return f"a rebate of {format_decimal(-fee_usd)} USD" if fee_usd < 0 else f"fee {format_decimal(fee_usd)} USD"
 
 
-def _venue_net(row: dict[str, Any]) -> Decimal:
+def _compute_venue_net(row: dict[str, Any]) -> Decimal:
     """The venue's whole net quantity, including what is noted as held outside Sparky."""
     return Decimal(str(row["at_venue"])) + Decimal(str(row["outside"]))
 

@@ -11,16 +11,15 @@ from cli import output
 from cli.arguments import AsJson, find_strategy, find_user
 from cli.context import load_settings, open_store_for
 from cli.reconcile import adoption_execution
+from cli.reconcile.adoption_json import build_difference_row, build_observation_json
 from cli.reconcile.adoption_plan import AccountSymbol, AdoptionOptions, AdoptionPlan, Observation, plan_adoption
 from cli.reconcile.adoption_text import (
     describe_difference,
     describe_note,
     describe_observation,
     describe_plan,
-    difference_row,
-    format_place,
-    observation_json,
-    outside_refusal,
+    explain_outside_refusal,
+    format_account_symbol,
     suggest_commands,
     suggest_note_commands,
 )
@@ -62,34 +61,36 @@ def reconcile(  # noqa: PLR0913, PLR0917 - its options
         symbol,
         adopt=adopt,
         outside=outside,
-        has_word=noted or any(each is not None for each in (price, fee, strategy)),
+        has_word=noted or any(option is not None for option in (price, fee, strategy)),
     )
     if symbol is None:
         _list_differences(email, exchange, as_json=as_json)
         return
     settings, options = load_settings(), _parse_options(price, fee, takes_note=noted)
     with open_store_for(settings) as store:
-        place = _find_account(store, symbol, email, exchange)
+        account_symbol = _find_account(store, symbol, email, exchange)
         given = {
             "named": _format_flags(user=email, exchange=exchange),
             "given": (*_format_flags(price=price, fee=fee, strategy=strategy), *(["--noted"] if noted else [])),
         }
-        options = _apply_strategy(store, place, options.model_copy(update=given), strategy)
-        seen = adoption_execution.observe(store, adoption_execution.open_account(settings, store, place), place)
-    if seen.is_unknown:
-        raise SparkyError(f"{place.exchange} lists no {place.symbol}.")
-    plan = plan_adoption(seen, options)
+        options = _apply_strategy(store, account_symbol, options.model_copy(update=given), strategy)
+        observation = adoption_execution.observe(
+            store, adoption_execution.open_account(settings, store, account_symbol), account_symbol
+        )
+    if observation.is_unknown:
+        raise SparkyError(f"{account_symbol.exchange} lists no {account_symbol.symbol}.")
+    plan = plan_adoption(observation, options)
     if not (adopt or outside):
-        _print_plan(seen, plan, options, as_json=as_json)
-        raise typer.Exit(int(not _is_settled(seen, plan)))
+        _print_plan(observation, plan, options, as_json=as_json)
+        raise typer.Exit(int(not _is_settled(observation, plan)))
     if adopt:
-        _check_prices(seen, plan)
-    elif seen.difference != 0 and not seen.can_be_noted:
-        raise SparkyError(outside_refusal(seen, options))
-    if not (yes or _is_settled(seen, plan)):
-        _confirm(seen, plan, options, outside=outside)
-    failures = _settle(settings, seen, options, outside=outside)
-    _print_result(seen, plan, outside=outside, as_json=as_json)
+        _check_prices(observation, plan)
+    elif observation.difference != 0 and not observation.can_be_noted:
+        raise SparkyError(explain_outside_refusal(observation, options))
+    if not (yes or _is_settled(observation, plan)):
+        _confirm(observation, plan, options, outside=outside)
+    failures = _settle(settings, observation, options, outside=outside)
+    _print_result(observation, plan, outside=outside, as_json=as_json)
     for failure in failures:
         output.say(f"Not protected as before, until the webhook server has mended it: {failure}", err=True)
 
@@ -120,8 +121,8 @@ def _format_flags(**options: str | None) -> tuple[str, ...]:
     return tuple(word for option, value in given if value is not None for word in (f"--{option}", value))
 
 
-def _is_settled(seen: Observation, plan: AdoptionPlan) -> bool:
-    return plan.is_empty and seen.difference == 0
+def _is_settled(observation: Observation, plan: AdoptionPlan) -> bool:
+    return plan.is_empty and observation.difference == 0
 
 
 def _list_differences(email: str | None, exchange: str | None, *, as_json: bool) -> None:
@@ -131,117 +132,116 @@ def _list_differences(email: str | None, exchange: str | None, *, as_json: bool)
         def is_meant(row: OpenDifference | OutsideHolding) -> bool:
             return user_id in {None, row.user_id} and (exchange is None or row.exchange == exchange.strip().lower())
 
-        found = [difference_row(each) for each in store.list_open_differences() if is_meant(each)]
-        notes = [describe_note(each) for each in store.list_outside_holdings() if is_meant(each)]
+        found = [build_difference_row(row) for row in store.list_open_differences() if is_meant(row)]
+        notes = [describe_note(row) for row in store.list_outside_holdings() if is_meant(row)]
         last = store.get_last_difference_time()
     if as_json:
         output.print_json(found)
         raise typer.Exit(int(bool(found)))
     encoding = output_encoding()
     if not found:
-        known = "" if last is None else f" The last one was seen or settled at {output.format_utc(last)} UTC."
-        output.say(f"There is no open difference between books and venues.{known}")
+        since = "" if last is None else f" The last one was seen or settled at {output.format_utc(last)} UTC."
+        output.say(f"There is no open difference between books and venues.{since}")
     output.say_indented([*(line for row in found for line in describe_difference(row, found, encoding)), *notes])
     raise typer.Exit(int(bool(found)))
 
 
-def _print_plan(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, as_json: bool) -> None:
+def _print_plan(observation: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(observation_json(seen, plan))
+        output.print_json(build_observation_json(observation, plan))
         return
-    ways = suggest_note_commands(seen, options) if _is_settled(seen, plan) else suggest_commands(seen, plan, options)
-    output.say_indented([*describe_observation(seen), *describe_plan(seen, plan, options), *ways])
+    ways = (
+        suggest_note_commands(observation, options)
+        if _is_settled(observation, plan)
+        else suggest_commands(observation, plan, options)
+    )
+    output.say_indented([*describe_observation(observation), *describe_plan(observation, plan, options), *ways])
 
 
-def _check_prices(seen: Observation, plan: AdoptionPlan) -> None:
+def _check_prices(observation: Observation, plan: AdoptionPlan) -> None:
     if plan.lacks_price:
-        why = "does not list it any more" if not seen.is_listed else "tells no price"
-        raise SparkyError(
-            f"{seen.place.exchange} {why}: `--price P` says at which price {seen.place.symbol} is booked."
-        )
+        key = observation.account_symbol
+        why = "does not list it any more" if not observation.is_listed else "tells no price"
+        raise SparkyError(f"{key.exchange} {why}: `--price P` says at which price {key.symbol} is booked.")
 
 
-def _confirm(seen: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, outside: bool) -> None:
+def _confirm(observation: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, outside: bool) -> None:
     """Asks for confirmation, outside of the store. Raises SparkyError without a terminal."""
     if not sys.stdin.isatty():
-        raise SparkyError(f"Settling {format_place(seen.place)} must be confirmed: at a terminal, or with --yes.")
+        where = format_account_symbol(observation.account_symbol)
+        raise SparkyError(f"Settling {where} must be confirmed: at a terminal, or with --yes.")
     output.say_indented(
-        [*describe_observation(seen), *([] if outside else describe_plan(seen, plan, options))], err=True
+        [*describe_observation(observation), *([] if outside else describe_plan(observation, plan, options))], err=True
     )
-    question = f"Note {seen.unbooked_net:f} as held outside Sparky?" if outside else "Book this?"
+    question = f"Note {observation.unbooked_net:f} as held outside Sparky?" if outside else "Book this?"
     typer.confirm(question, abort=True, err=True)
 
 
 def _settle(settings: Settings, confirmed: Observation, options: AdoptionOptions, *, outside: bool) -> tuple[str, ...]:
     """Observes again, because the answer may have taken long, and executes what was confirmed. Returns an error message
     for each protective order that could not be placed again. Raises SparkyError if anything has changed."""
-    place = confirmed.place
+    account_symbol = confirmed.account_symbol
     with open_store_for(settings) as store:
-        account = adoption_execution.open_account(settings, store, place)
-        seen = adoption_execution.observe(store, account, place)
-        if not seen.is_same_as(confirmed):
+        account = adoption_execution.open_account(settings, store, account_symbol)
+        observation = adoption_execution.observe(store, account, account_symbol)
+        if not observation.is_same_as(confirmed):
             raise SparkyError(
-                f"{format_place(place)} has changed since it was looked at, and nothing was booked: look again."
+                f"{format_account_symbol(account_symbol)} has changed since it was looked at, and nothing was booked: "
+                "look again."
             )
         if outside:
-            books = (place.user_id, place.exchange, place.symbol, seen.quantities)
-            store.set_outside_holding(*books, seen.unbooked_net, seen.record_mark)
+            books = (account_symbol.user_id, account_symbol.exchange, account_symbol.symbol, observation.quantities)
+            store.set_outside_holding(*books, observation.unbooked_net, observation.record_mark)
             return ()
-        return adoption_execution.execute_adoption(store, account, seen, plan_adoption(confirmed, options))
+        return adoption_execution.execute_adoption(store, account, observation, plan_adoption(confirmed, options))
 
 
-def _print_result(seen: Observation, plan: AdoptionPlan, *, outside: bool, as_json: bool) -> None:
-    done = "noted outside" if outside else "adopted"
+def _print_result(observation: Observation, plan: AdoptionPlan, *, outside: bool, as_json: bool) -> None:
+    done, where = "noted outside" if outside else "adopted", format_account_symbol(observation.account_symbol)
     if as_json:
-        output.print_json(observation_json(seen, plan) | {"settled": done})
+        output.print_json(build_observation_json(observation, plan) | {"settled": done})
     elif outside:
-        output.say(
-            f"{seen.unbooked_net:f} of {format_place(seen.place)} is noted as held outside Sparky; nothing was booked."
-        )
+        output.say(f"{observation.unbooked_net:f} of {where} is noted as held outside Sparky; nothing was booked.")
     elif plan.is_empty:
-        output.say(f"Books and venue agree in {format_place(seen.place)}; there was nothing to book.")
+        output.say(f"Books and venue agree in {where}; there was nothing to book.")
     elif not plan.has_bookings:
-        output.say(
-            f"Of {format_place(seen.place)} {plan.outside:f} is noted as held outside Sparky; nothing was booked."
-        )
+        output.say(f"Of {where} {plan.outside:f} is noted as held outside Sparky; nothing was booked.")
     else:
         exits, opened = len(plan.exits), int(plan.opening is not None)
-        output.say(
-            f"Adopted {format_place(seen.place)}: exits booked: {exits}, positions opened or added to: {opened}."
-        )
+        output.say(f"Adopted {where}: exits booked: {exits}, positions opened or added to: {opened}.")
 
 
 def _find_account(store: Store, symbol: str, email: str | None, exchange: str | None) -> AccountSymbol:
     """The one account that the options name. Raises SparkyError if there are several or none."""
     user_id = None if email is None else find_user(store, email)
     venue = None if exchange is None else exchange.strip().lower()
-    names = _candidate_symbols(symbol)
+    names = _list_candidate_symbols(symbol)
     for name in names:
         rows: list[Any] = [
-            each
-            for each in store.list_symbol_accounts(name)
-            if user_id in {None, each.user_id} and venue in {None, each.exchange}
+            row
+            for row in store.list_symbol_accounts(name)
+            if user_id in {None, row.user_id} and venue in {None, row.exchange}
         ]
-        rows = [each for each in rows if each.is_open] or rows
+        rows = [row for row in rows if row.is_open] or rows
         if len(rows) == 1:
             (row,) = rows
             return AccountSymbol(user_id=row.user_id, email=row.email, exchange=row.exchange, symbol=name)
         if rows:
-            known = ", ".join(f"{each.email or each.user_id} at {each.exchange}" for each in rows[:5])
-            raise SparkyError(f"{name} is held in several accounts ({known}): name one by --user and --exchange.")
+            owners = ", ".join(f"{row.email or row.user_id} at {row.exchange}" for row in rows[:5])
+            raise SparkyError(f"{name} is held in several accounts ({owners}): name one by --user and --exchange.")
     accounts = [
-        each
-        for each in store.list_live_accounts()
-        if user_id in {None, each.user_id} and venue in {None, each.exchange}
+        row for row in store.list_live_accounts() if user_id in {None, row.user_id} and venue in {None, row.exchange}
     ]
     if len(accounts) != 1:
         raise SparkyError(f"Nothing is known of {symbol.strip()}: name the account by --user and --exchange.")
     (account,) = accounts
     whose = store.find_user_email(account.user_id)
-    return AccountSymbol(user_id=account.user_id, email=whose, exchange=account.exchange, symbol=_venue_symbol(symbol))
+    return AccountSymbol(
+        user_id=account.user_id, email=whose, exchange=account.exchange, symbol=_parse_venue_symbol(symbol)
+    )
 
 
-def _candidate_symbols(symbol: str) -> tuple[str, ...]:
+def _list_candidate_symbols(symbol: str) -> tuple[str, ...]:
     """The forms in which the books may have `symbol`: as given, and normalised as webhooks do."""
     written = symbol.strip()
     with contextlib.suppress(ValueError):
@@ -249,7 +249,7 @@ def _candidate_symbols(symbol: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((written, written.upper())))
 
 
-def _venue_symbol(symbol: str) -> str:
+def _parse_venue_symbol(symbol: str) -> str:
     """The normalised symbol. Raises SparkyError if it is not a symbol."""
     try:
         return normalize_symbol(symbol)
@@ -258,17 +258,17 @@ def _venue_symbol(symbol: str) -> str:
 
 
 def _apply_strategy(
-    store: Store, place: AccountSymbol, options: AdoptionOptions, strategy: str | None
+    store: Store, account_symbol: AccountSymbol, options: AdoptionOptions, strategy: str | None
 ) -> AdoptionOptions:
     if strategy is None:
         return options
     row = find_strategy(store, strategy)
-    if row.user_id != place.user_id:
-        raise SparkyError(f"{row.name} is not a strategy of {place.person}.")
+    if row.user_id != account_symbol.user_id:
+        raise SparkyError(f"{row.name} is not a strategy of {account_symbol.person}.")
     if row.is_paper_trading:
         raise SparkyError(f"{row.name} trades on paper, and nothing at a venue is its own.")
-    if row.exchange.lower() != place.exchange:
-        raise SparkyError(f"{row.name} trades on {row.exchange}, not on {place.exchange}.")
+    if row.exchange.lower() != account_symbol.exchange:
+        raise SparkyError(f"{row.name} trades on {row.exchange}, not on {account_symbol.exchange}.")
     return options.model_copy(update={"strategy_id": row.id, "strategy_name": row.name})
 
 

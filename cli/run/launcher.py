@@ -26,7 +26,7 @@ from cli import key_file, running_instance
 from cli.output import MAX_SENTENCE, say, say_lines
 from cli.run import process_plan
 from cli.run.progress import StartupProgress
-from cli.run.reload import SettingsReader, SettingsReloader, ignores_hangup
+from cli.run.reload import SettingsReader, SettingsReloader, is_hangup_ignored
 from cli.streams import OutputLost
 from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.platform import logs
@@ -62,10 +62,10 @@ def up(
         return process_plan.build_full_children(now, engine, has_demo=has_demo)
 
     compose(settings)  # its faults are told before anything is made
-    _check_home_and_ports_free(settings, process_plan.listen_addresses(settings))
+    _check_home_and_ports_free(settings, process_plan.list_listen_addresses(settings))
     _check_database(settings)
     settings = key_file.ensure_key(settings)
-    hint = status_hint(sys.argv[0], settings.sparky_home if has_custom_home else None)
+    hint = build_status_hint(sys.argv[0], settings.sparky_home if has_custom_home else None)
     return _run(settings, engine, compose, "sparky up", read_settings, hint)
 
 
@@ -82,7 +82,7 @@ def supervise(read_settings: SettingsReader, *, is_standby: bool = False) -> int
     compose(settings)
     monitor = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
     _check_home_and_ports_free(settings, monitor)
-    return _run(settings, engine, compose, "sparky supervise", read_settings, status_hint(sys.argv[0]))
+    return _run(settings, engine, compose, "sparky supervise", read_settings, build_status_hint(sys.argv[0]))
 
 
 def _run(
@@ -101,14 +101,14 @@ def _run(
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.collect_secrets(resolved))
     prepare_run_dir(settings.run_dir)
     with contextlib.suppress(OutputLost):  # the header is information only
-        say_lines(startup_banner(settings, resolved, command, hint))
+        say_lines(build_startup_banner(settings, resolved, command, hint))
     specs = compose(settings)
     progress = StartupProgress([spec.name for spec in specs], settings.run_dir)
     plan = process_plan.build_plan(settings, engine, specs)
     code = Supervisor(settings.run_dir, plan, progress, notifier=Notifier(os.environ), read_plan=reloader).run()
     _release_lease(settings, engine)
     if progress.reason is not None and code != 0:
-        say(f"sparky: {first_error_line(progress.reason)}", err=True)
+        say(f"sparky: {find_first_error_line(progress.reason)}", err=True)
     elif code == 0:
         say("Sparky has stopped; nothing is left running.", err=True)
     return code
@@ -125,7 +125,7 @@ def _release_lease(settings: Settings, engine: process_plan.EngineRun) -> None:
         logger.warning("engine_lease_not_released", reason=str(error))  # it ends by itself
 
 
-def first_error_line(words: str) -> str:
+def find_first_error_line(words: str) -> str:
     """What a child's last words say first; of a traceback its error, without what a library adds below it."""
     lines = words.strip().splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
@@ -144,7 +144,7 @@ def serve(settings: Settings) -> int:
     service = make(resolved.select(WebhookServerSettings), "")
     stop_requested = threading.Event()
     for number in (signal.SIGTERM, *TERMINATING_SIGNALS):
-        if number != signal.SIGHUP or not ignores_hangup():
+        if number != signal.SIGHUP or not is_hangup_ignored():
             signal.signal(number, lambda *_: stop_requested.set())
     service.start()
     logger.info("listening", host=settings.sparky_webhook_host, port=settings.sparky_webhook_port)
@@ -162,8 +162,10 @@ def restart_strategies(settings: Settings, strategy_ids: Iterable[UUID]) -> None
 
     Raises SparkyError when none does it.
     """
-    if running_instance.supervisor_pid(settings) is None:
-        raise SparkyError(f"Sparky is not running on {settings.sparky_home}; {running_instance.start_hint(settings)}.")
+    if running_instance.find_supervisor_pid(settings) is None:
+        raise SparkyError(
+            f"Sparky is not running on {settings.sparky_home}; {running_instance.build_start_hint(settings)}."
+        )
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         link = MessageClient(context, settings.run_dir)
@@ -189,13 +191,13 @@ def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
 
 def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -> None:
     """Raises ConfigurationError when another Sparky holds the home, or anybody a port that we shall need."""
-    pid = running_instance.supervisor_pid(settings)
+    pid = running_instance.find_supervisor_pid(settings)
     if pid is not None:
         raise AnotherEngineRuns(
             f"Sparky already runs on {settings.sparky_home} as process {pid}; stop it, or set another SPARKY_HOME."
         )
     for setting, (host, port) in listeners.items():
-        refusal = running_instance.port_error(host, port)
+        refusal = running_instance.find_port_error(host, port)
         if refusal is not None:
             raise ConfigurationError(
                 f"Port {port} on {host} cannot be had ({refusal}): stop what holds it or set {setting} to another one."
@@ -224,14 +226,14 @@ def _check_database(settings: Settings) -> None:
             connection.execute("select 1")
 
 
-def status_hint(program: str, home: Path | None = None) -> str:
+def build_status_hint(program: str, home: Path | None = None) -> str:
     """How to look at what runs, as it must be typed from the same directory: `program` is how we were started."""
     name = "sparky" if shutil.which("sparky") or Path(program).name != "sparky" else program
     where = "" if home is None else f"SPARKY_HOME={shlex.quote(str(home))} "
     return f"Look around from another terminal: {where}{name} status. Stop with Ctrl-C."
 
 
-def startup_banner(settings: Settings, resolved: Settings, command: str, hint: str) -> str:
+def build_startup_banner(settings: Settings, resolved: Settings, command: str, hint: str) -> str:
     """What runs, simulated or real, where to look, and how to stop."""
     lines = [
         ("model", f"{', '.join(resolved.groq_model)} {_describe_groq(settings)}"),

@@ -61,11 +61,11 @@ class PrepareActor(Actor):
 
     def _seed(self) -> None:
         with open_store(self._settings, keep=False) as store:
-            names = seed_demo(store, self._settings, self._symbols())
+            names = seed_demo(store, self._settings, self._list_symbols())
         if names:
             logger.info("demo_strategies_created", strategies=", ".join(names))
 
-    def _symbols(self) -> tuple[str, ...]:
+    def _list_symbols(self) -> tuple[str, ...]:
         """What the demo trades: all that is simulated, which with candles from a file is its one symbol."""
         path = self._settings.sparky_candles
         return DEMO_SYMBOLS if path is None else (symbol_from_name(path),)

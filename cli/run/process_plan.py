@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from actors.engine_lease import STANDBY
 from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy, SupervisionPlan
 from actors.runtime.messages import DesiredStrategy
-from engine.deciding.decision_record import AGAIN_FOR_S
+from engine.deciding.decision_record import RECORD_RETRY_S
 from engine.platform.errors import ConfigurationError
 from engine.platform.http.addresses import build_base_url, loopback_for_wildcard
 from engine.platform.settings.component_settings import (
@@ -56,18 +56,18 @@ def resolve_endpoints(settings: Settings) -> Settings:
     if settings.sparky_market_url is not None and settings.sparky_market is None:
         raise ConfigurationError("SPARKY_MARKET_URL needs SPARKY_MARKET, the venue that it speaks for, such as aster.")
     return settings.model_copy(
-        update=_llm_overrides(settings) | _market_overrides(settings) | _address_overrides(settings)
+        update=_build_llm_overrides(settings) | _build_market_overrides(settings) | _build_address_overrides(settings)
     )
 
 
-def _llm_overrides(settings: Settings) -> dict[str, object]:
+def _build_llm_overrides(settings: Settings) -> dict[str, object]:
     update: dict[str, object] = {"groq_api_key": settings.groq_api_key or DUMMY_API_KEY}
     if settings.simulates_groq:
         update["groq_base_url"] = f"http://127.0.0.1:{settings.sparky_sim_groq_port}"
     return update
 
 
-def _market_overrides(settings: Settings) -> dict[str, object]:
+def _build_market_overrides(settings: Settings) -> dict[str, object]:
     if not settings.simulates_market:
         return {"sparky_market": settings.exchange}
     url = f"http://127.0.0.1:{settings.sparky_sim_aster_port}"
@@ -75,8 +75,8 @@ def _market_overrides(settings: Settings) -> dict[str, object]:
     return {"sparky_market": settings.exchange, "sparky_market_url": url, "sparky_candles": candles}
 
 
-def _address_overrides(settings: Settings) -> dict[str, object]:
-    webhook_url = settings.webhook_url or _own_webhook_url(settings) + WEBHOOK_PATH
+def _build_address_overrides(settings: Settings) -> dict[str, object]:
+    webhook_url = settings.webhook_url or _build_own_webhook_url(settings) + WEBHOOK_PATH
     update: dict[str, object] = {"webhook_url": webhook_url, "sparky_home": settings.sparky_home}
     if settings.embeds_database:
         update["database_url"] = SecretStr(embedded_postgres.build_dsn(settings.sparky_home))
@@ -89,13 +89,13 @@ def build_full_children(settings: Settings, engine: EngineRun, *, has_demo: bool
     # The embedded database migrates as it starts.
     tasks = ["migrate"] * (not settings.embeds_database) + ["demo"] * has_demo
     children: list[ChildSpec | None] = [
-        _database_child(resolved) if settings.embeds_database else None,
-        _groq_simulator_child(resolved) if settings.simulates_groq else None,
-        _aster_simulator_child(resolved) if settings.simulates_market else None,
-        _monitor_child(resolved),
-        _prepare_child(resolved, ",".join(tasks)) if tasks else None,
-        _webhook_child(resolved, engine) if serves_webhook(settings) else None,
-        *_shared_children(resolved, engine),
+        _build_database_child(resolved) if settings.embeds_database else None,
+        _build_groq_simulator_child(resolved) if settings.simulates_groq else None,
+        _build_aster_simulator_child(resolved) if settings.simulates_market else None,
+        _build_monitor_child(resolved),
+        _build_prepare_child(resolved, ",".join(tasks)) if tasks else None,
+        _build_webhook_child(resolved, engine) if should_serve_webhook(settings) else None,
+        *_build_shared_children(resolved, engine),
     ]
     return [child for child in children if child is not None]
 
@@ -114,7 +114,7 @@ def build_engine_children(settings: Settings, engine: EngineRun) -> list[ChildSp
             "SPARKY_MARKET or SPARKY_CANDLES asks for the simulated market, which only `sparky up` brings."
         )
     resolved = resolve_endpoints(settings)
-    return [_monitor_child(resolved), *_shared_children(resolved, engine)]
+    return [_build_monitor_child(resolved), *_build_shared_children(resolved, engine)]
 
 
 def build_plan(settings: Settings, engine: EngineRun, fixed: Sequence[ChildSpec]) -> SupervisionPlan:
@@ -136,7 +136,7 @@ def build_plan(settings: Settings, engine: EngineRun, fixed: Sequence[ChildSpec]
             is_dynamic=True,
             group="strategy",
             tick_deadline_s=resolved.sparky_cycle_deadline_s + 1,
-            grace_s=AGAIN_FOR_S + 1,
+            grace_s=RECORD_RETRY_S + 1,
             memory_mb=resolved.sparky_strategy_memory_mb,
             needs_lease=True,
         )
@@ -144,18 +144,18 @@ def build_plan(settings: Settings, engine: EngineRun, fixed: Sequence[ChildSpec]
     return SupervisionPlan(tuple(fixed), build_strategy)
 
 
-def serves_webhook(settings: Settings) -> bool:
+def should_serve_webhook(settings: Settings) -> bool:
     """Whether `sparky up` brings the webhook server: unless the signals are to go somewhere else."""
     if settings.webhook_url is None:
         return True
-    there, here = urlsplit(settings.webhook_url), urlsplit(_own_webhook_url(settings))
+    there, here = urlsplit(settings.webhook_url), urlsplit(_build_own_webhook_url(settings))
     return (there.hostname in {here.hostname, "localhost"}) and there.port == here.port
 
 
-def listen_addresses(settings: Settings) -> dict[str, tuple[str, int]]:
+def list_listen_addresses(settings: Settings) -> dict[str, tuple[str, int]]:
     """Where `sparky up` listens: (host, port) by the setting that moves the port."""
     found = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
-    if serves_webhook(settings):
+    if should_serve_webhook(settings):
         found["SPARKY_WEBHOOK_PORT"] = (settings.sparky_webhook_host, settings.sparky_webhook_port)
     if settings.simulates_groq:
         found["SPARKY_SIM_GROQ_PORT"] = ("127.0.0.1", settings.sparky_sim_groq_port)
@@ -164,74 +164,76 @@ def listen_addresses(settings: Settings) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _shared_children(settings: Settings, engine: EngineRun) -> list[ChildSpec]:
+def _build_shared_children(settings: Settings, engine: EngineRun) -> list[ChildSpec]:
     run = str(engine.run_id)
     lease = replace(
-        _actor_child(settings.select(EngineLeaseSettings), 2, "engine-lease", "actors.engine_lease:make"),
+        _build_actor_child(settings.select(EngineLeaseSettings), 2, "engine-lease", "actors.engine_lease:make"),
         argument=f"{run}/{STANDBY}" if engine.is_standby else run,
     )
     # Nobody needs the limiter and the market any more once the strategies have stopped; the dispatcher still flushes.
     return [
         lease,
         replace(
-            _actor_child(settings.select(RateLimiterSettings), 2, "limiter", "actors.rate_limiter:make"), stop_stage=4
+            _build_actor_child(settings.select(RateLimiterSettings), 2, "limiter", "actors.rate_limiter:make"),
+            stop_stage=4,
         ),
         replace(
-            _actor_child(settings.select(MarketDataSettings), 2, "market", "actors.market_data:make"), stop_stage=4
+            _build_actor_child(settings.select(MarketDataSettings), 2, "market", "actors.market_data:make"),
+            stop_stage=4,
         ),
         replace(
-            _actor_child(settings.select(DispatcherSettings), 3, "dispatcher", "actors.dispatcher:make"),
+            _build_actor_child(settings.select(DispatcherSettings), 3, "dispatcher", "actors.dispatcher:make"),
             argument=run,
             needs_lease=True,
         ),
         replace(
-            _actor_child(settings.select(StrategyWatcherSettings), 4, "roster", "actors.strategy_watcher:make"),
+            _build_actor_child(settings.select(StrategyWatcherSettings), 4, "roster", "actors.strategy_watcher:make"),
             argument=run,
             needs_lease=True,
         ),
     ]
 
 
-def _groq_simulator_child(settings: Settings) -> ChildSpec:
-    return _service_child(settings.select(GroqSimulatorSettings), 0, "sim-groq", "simulator.service:make_groq")
+def _build_groq_simulator_child(settings: Settings) -> ChildSpec:
+    return _build_service_child(settings.select(GroqSimulatorSettings), 0, "sim-groq", "simulator.service:make_groq")
 
 
-def _aster_simulator_child(settings: Settings) -> ChildSpec:
-    return _service_child(settings.select(AsterSimulatorSettings), 0, "sim-aster", "simulator.service:make_aster")
+def _build_aster_simulator_child(settings: Settings) -> ChildSpec:
+    return _build_service_child(settings.select(AsterSimulatorSettings), 0, "sim-aster", "simulator.service:make_aster")
 
 
-def _monitor_child(settings: Settings) -> ChildSpec:
-    return _actor_child(settings.select(MonitorSettings), 0, "monitor", "actors.monitor.actor:make")
+def _build_monitor_child(settings: Settings) -> ChildSpec:
+    return _build_actor_child(settings.select(MonitorSettings), 0, "monitor", "actors.monitor.actor:make")
 
 
-def _database_child(settings: Settings) -> ChildSpec:
+def _build_database_child(settings: Settings) -> ChildSpec:
     # The first start makes a whole cluster, and PostgreSQL must be shut down also when the supervisor is killed.
-    spec = _service_child(
+    spec = _build_service_child(
         settings.select(EmbeddedDatabaseSettings), 0, "database", "engine.store.embedded.embedded_postgres:make"
     )
     return replace(spec, start_deadline_s=60.0, grace_s=5.0, death_signal=signal.SIGTERM)
 
 
-def _webhook_child(settings: Settings, engine: EngineRun) -> ChildSpec:
+def _build_webhook_child(settings: Settings, engine: EngineRun) -> ChildSpec:
     """It executes while its engine runs: else an engine might deliver to a server that may not execute."""
     return replace(
-        _service_child(settings.select(WebhookServerSettings), 2, "webhook", "webhook_server.service:make"),
+        _build_service_child(settings.select(WebhookServerSettings), 2, "webhook", "webhook_server.service:make"),
         argument=str(engine.run_id),
     )
 
 
-def _prepare_child(settings: Settings, tasks: str) -> ChildSpec:
-    spec = _actor_child(settings.select(PrepareSettings), 1, "prepare", "cli.run.prepare:make")
+def _build_prepare_child(settings: Settings, tasks: str) -> ChildSpec:
+    spec = _build_actor_child(settings.select(PrepareSettings), 1, "prepare", "cli.run.prepare:make")
     return replace(spec, argument=tasks, restart=RestartPolicy.TRANSIENT, start_deadline_s=60.0, tick_deadline_s=60.0)
 
 
-def _actor_child(settings: ProcessSettings, stage: int, name: str, entry: str) -> ChildSpec:
+def _build_actor_child(settings: ProcessSettings, stage: int, name: str, entry: str) -> ChildSpec:
     return ChildSpec(name, entry, "actor", stage, settings, title=name)
 
 
-def _service_child(settings: ProcessSettings, stage: int, name: str, entry: str) -> ChildSpec:
+def _build_service_child(settings: ProcessSettings, stage: int, name: str, entry: str) -> ChildSpec:
     return ChildSpec(name, entry, "service", stage, settings, title=name)
 
 
-def _own_webhook_url(settings: Settings) -> str:
+def _build_own_webhook_url(settings: Settings) -> str:
     return build_base_url(loopback_for_wildcard(settings.sparky_webhook_host), settings.sparky_webhook_port)

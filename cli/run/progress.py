@@ -1,5 +1,5 @@
-"""What a person sees while Sparky runs: who is ready after how long, who stops, who is given up (deaths are the
-supervisor's own news)."""
+"""Logs the progress of the children for a person: which is ready after how long, which stops, which is parked; the
+supervisor itself logs deaths."""
 
 import time
 from collections.abc import Collection
@@ -15,7 +15,8 @@ logger = structlog.get_logger()
 
 
 class StartupProgress:
-    """Listens to the supervisor. `fixed` are the names of the children that make the system."""
+    """A listener of the supervisor. `fixed` are the names of all children but strategies; `reason` is the crash report
+    of a parked one."""
 
     def __init__(self, fixed: Collection[str], run_dir: Path) -> None:
         self._missing = set(fixed)
@@ -24,17 +25,17 @@ class StartupProgress:
         self.reason: str | None = None  # why a child could not run, when one gave up
 
     def __call__(self, child: Child) -> None:
-        name, who = child.spec.name, child.spec.title or child.spec.name
+        name, title = child.spec.name, child.spec.title or child.spec.name
         if child.state is (ChildState.DONE if restart_policy.is_task(child) else ChildState.RUNNING):
-            logger.info("ready", actor=who, took_s=round(time.monotonic() - child.started_at, 2))
-            self._note_ready(name)
+            logger.info("ready", actor=title, took_s=round(time.monotonic() - child.started_at, 2))
+            self._mark_ready(name)
         elif child.state is ChildState.PARKED:
             self.reason = read_crash_report(self._run_dir, name)
-            logger.error("parked", actor=who, reason=child.cause)
+            logger.error("parked", actor=title, reason=child.cause)
         elif child.state is ChildState.STOPPING:
-            logger.info("stopping", actor=who, reason=child.cause)
+            logger.info("stopping", actor=title, reason=child.cause)
 
-    def _note_ready(self, name: str) -> None:
+    def _mark_ready(self, name: str) -> None:
         if name not in self._missing:
             return
         self._missing.discard(name)

@@ -36,7 +36,7 @@ class SettingsReloader:
         self._read = read
         self._compose = compose
         self._had_terminal = _has_terminal()
-        self._outlives_terminal = ignores_hangup()
+        self._outlives_terminal = is_hangup_ignored()
 
     def __call__(self) -> SupervisionPlan | None:
         if self._had_terminal and not _has_terminal():
@@ -69,7 +69,7 @@ def _configure_logging(settings: Settings) -> None:
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", secrets)
 
 
-def ignores_hangup() -> bool:
+def is_hangup_ignored() -> bool:
     """Whether the signal of a terminal that hangs up is to be ignored: so ``nohup`` starts a program."""
     return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 

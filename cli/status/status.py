@@ -42,7 +42,7 @@ def _show_once(settings: Settings, *, as_json: bool) -> int:
         screen = output.make_console()
         screen.print(render_status(view, screen.width, encoding=output_encoding()))
     if not view["running"]:
-        output.say(not_running_message(settings, view), err=True)
+        output.say(describe_not_running(settings, view), err=True)
     return 0 if view["running"] else 1
 
 
@@ -59,7 +59,7 @@ def _show_live(settings: Settings) -> int:
                 shown = (
                     _render_to_fit(screen, view, encoding)
                     if view["running"]
-                    else Text(one_line(not_running_message(settings, view)))
+                    else Text(one_line(describe_not_running(settings, view)))
                 )
                 live.update(shown, refresh=True)
         except KeyboardInterrupt:
@@ -77,7 +77,7 @@ def collect_status(settings: Settings) -> dict[str, Any]:
     """
     monitor = running_instance.fetch_monitor_status(settings)
     books = _read_database(settings)
-    pid = running_instance.supervisor_pid(settings) if monitor is None else None
+    pid = running_instance.find_supervisor_pid(settings) if monitor is None else None
     silent = status_model.UnreachableSupervisor(
         pid, may_run=pid is not None or running_instance.is_lock_hidden(settings)
     )
@@ -122,7 +122,7 @@ def _read_database(settings: Settings) -> _DatabaseReadings:
                 store.list_open_differences,
                 store.get_engine_lease_holder,
             )
-            readings = [_read_one(each, outages) for each in asked]
+            readings = [_read_one(query, outages) for query in asked]
     except SparkyError as error:
         return _DatabaseReadings(None, None, None, None, None, str(error))
     troubles = dict.fromkeys(trouble for _, trouble in readings if trouble is not None)
@@ -147,10 +147,10 @@ def _read_one(
         return None, f"what the database holds cannot be read: {format_validation_errors(error)}"
 
 
-def not_running_message(settings: Settings, view: dict[str, Any]) -> str:
-    pid = running_instance.supervisor_pid(settings)
+def describe_not_running(settings: Settings, view: dict[str, Any]) -> str:
+    pid = running_instance.find_supervisor_pid(settings)
     if pid is not None:
-        url = running_instance.monitor_url(settings)
+        url = running_instance.build_monitor_url(settings)
         return f"Sparky runs as process {pid}, but its monitor does not answer at {url}."
     if running_instance.is_lock_hidden(settings):
         return f"Whether Sparky runs on {settings.sparky_home} cannot be seen by this user: Permission denied."
@@ -163,6 +163,5 @@ def not_running_message(settings: Settings, view: dict[str, Any]) -> str:
         return f"Sparky is not running on {settings.sparky_home}; {where}.{known}"
     held = sum(len(row["positions"] or ()) for row in view["strategies"] or () if is_running(row["status"]))
     unsteered = f" Nobody steers what running strategies hold meanwhile (open positions: {held})." if held else ""
-    return (
-        f"Sparky is not running on {settings.sparky_home}; {running_instance.start_hint(settings)}.{unsteered}{known}"
-    )
+    hint = running_instance.build_start_hint(settings)
+    return f"Sparky is not running on {settings.sparky_home}; {hint}.{unsteered}{known}"

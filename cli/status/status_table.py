@@ -12,7 +12,7 @@ from rich.text import Text
 from cli import output
 from cli.column_widths import truncate
 from cli.reconcile import adoption_text
-from cli.warning_texts import describe_kill_switch, unattended_warnings
+from cli.warning_texts import build_unattended_warnings, describe_kill_switch
 from engine.domain import decimals
 from engine.domain.provider_messages import describe_unserved_model
 from engine.platform.plain_text import one_line, safe
@@ -61,10 +61,10 @@ def render_status(
     switches = (
         None
         if view["kill_switches"] is None
-        else [describe_kill_switch(each, encoding) for each in view["kill_switches"]]
+        else [describe_kill_switch(switch, encoding) for switch in view["kill_switches"]]
     )
-    unsteered = unattended_warnings(view.get("unattended") or (), encoding)
-    differences = adoption_text.difference_warnings(view.get("differences") or (), encoding)
+    unsteered = build_unattended_warnings(view.get("unattended") or (), encoding)
+    differences = adoption_text.build_difference_warnings(view.get("differences") or (), encoding)
     view = safe(replace_unshowable(view, encoding), longest=_MAX_VALUE_LENGTH)
     view |= {
         "kill_switches": replace_unshowable(switches, encoding),
@@ -145,8 +145,8 @@ def _build_table(
 def _drop_columns_to_fit(columns: tuple[_Column, ...], rows: list[dict[str, Any]], width: int) -> list[_Column]:
     """The columns that fit, without those of the smallest `drop_order`."""
     shown = list(columns)
-    for column in sorted((each for each in columns if each.drop_order), key=lambda each: each.drop_order):
-        if sum(each.width(rows) + _GAP for each in shown) <= width:
+    for column in sorted((column for column in columns if column.drop_order), key=lambda column: column.drop_order):
+        if sum(column.width(rows) + _GAP for column in shown) <= width:
             break
         shown.remove(column)
     return shown
@@ -167,10 +167,10 @@ def _build_footer(view: dict[str, Any]) -> list[Text]:
         )
     )
     lines += [Text(_format_limits(model, state), style="dim") for model, state in (view["limiter"] or {}).items()]
-    return [*lines, *_engine_lines(view.get("engine") or {})]
+    return [*lines, *_build_engine_lines(view.get("engine") or {})]
 
 
-def _engine_lines(engine: dict[str, Any]) -> list[Text]:
+def _build_engine_lines(engine: dict[str, Any]) -> list[Text]:
     """The lease epoch of this engine, or that of the one for which it waits."""
     if engine.get("epoch") is None:
         return []

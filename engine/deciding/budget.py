@@ -1,4 +1,4 @@
-"""What the model was paid for and no record tells: kept until the next record carries it, so that budgets see it."""
+"""Daily budgets of spending on the model, of one strategy and of the whole host, until 00:00 UTC. Pure."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,18 +9,16 @@ from engine.platform.errors import CycleSkipped, SkipKind
 
 @dataclass
 class UnrecordedSpend:
-    """One strategy's spending since its last record, in USD; lost with its process, which is one cycle's worth."""
+    """One strategy's spending on the model since its last record, in USD: the next record carries it, and budgets count
+    it until then. It is lost with the strategy's process, which is one cycle's worth."""
 
     usd: Decimal = Decimal(0)
-
-
-# Daily budgets of the model: those of a strategy and of the whole host, until 00:00 UTC. Pure.
 
 
 def find_spent_budget(
     context: StrategyContext, host_budget_usd: Decimal | None, more_usd: Decimal = Decimal(0)
 ) -> CycleSkipped | None:
-    """Which daily budget is used up by what is recorded today and `more_usd`; None while there is room in both."""
+    """The skip for a daily budget that today's recorded spending and `more_usd` use up; None while both have room."""
     budget = context.strategy.daily_llm_budget_usd
     if budget is not None and context.llm_spent_today_usd + more_usd >= budget:
         return CycleSkipped(SkipKind.BUDGET, f"today's LLM budget of {budget} USD is spent")

@@ -1,9 +1,9 @@
-"""What a strategy's failures lead to: nothing yet, a cool-down for a shared upstream's sake, or a paused row.
+"""The circuit breaker of one strategy: five failures in a row open it, and open it runs no cycles.
 
-Five failures in a row open the breaker. A strategy's own faults, five with no success between them, pause its row;
-an upstream's failures never do: the breaker stays open for a cool-down, then lets one cycle through as a probe.
-Cool-downs double for each upstream on its own: a database that fails between two refusals of the provider neither
-shortens nor lengthens what the provider is given. Pure: frozen state, functions, time passed in.
+A strategy's own faults, five with no success between them, pause its row. An upstream's failures never do: the breaker
+stays open for a cool-down, then admits one cycle as a probe. Cool-downs double for each upstream on its own: a database
+that fails between two refusals of the provider does not change the provider's cool-down. Pure: frozen state, functions,
+time passed in.
 """
 
 import re
@@ -25,14 +25,14 @@ State = Literal["closed", "open", "half_open"]
 
 
 class CoolDown(NamedTuple):
-    """How long a breaker stays open for one upstream: at first, and at most."""
+    """How long a breaker stays open for one upstream: at first and at most, in seconds."""
 
     first_s: float
     longest_s: float
 
 
-def cool_down_for(service: str) -> CoolDown:
-    """A database of our own is neither billed by request nor bans those who ask: strategies are soon back after it."""
+def get_cool_down(service: str) -> CoolDown:
+    """The cool-down for `service`. That of the database is short: it neither bills requests nor bans clients."""
     return (
         CoolDown(5.0, 60.0) if service == DatabaseUnavailable.service else CoolDown(FIRST_COOL_DOWN_S, MAX_COOL_DOWN_S)
     )
@@ -66,15 +66,15 @@ class Breaker(Frozen):
     def pause_reason(self) -> str:
         """How often what failed, the most frequent first."""
         ordered = sorted(self.fault_reasons.items(), key=lambda item: -item[1])
-        told = "; ".join(f"{count} \u00d7 {reason}" for reason, count in ordered) or self.reason or "no reason is known"
-        return f"{self.faults} failures without a success: {told}"
+        counts = "; ".join(f"{count} \u00d7 {reason}" for reason, count in ordered)
+        return f"{self.faults} failures without a success: {counts or self.reason or 'no reason is known'}"
 
 
 def try_admit(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
     """The breaker at monotonic `now`, half-open once its cool-down is over, and whether a cycle may run."""
     if breaker.state != "open":
         return breaker, True
-    until = _end_of_cool_down(breaker, now)
+    until = _find_cool_down_end(breaker, now)
     if now < until:
         return breaker.model_copy(update={"until": until}), False
     return breaker.model_copy(update={"state": "half_open"}), True
@@ -86,9 +86,9 @@ def on_success(breaker: Breaker) -> Breaker:
 
 
 def on_restart(breaker: Breaker) -> Breaker:
-    """For a process that a person asked for: nothing is waited for any more, and the strategy's own faults still count.
+    """The breaker after a person's restart: closed, with the strategy's own faults still counted.
 
-    Only a success, or a person who resumes the row, says that the strategy is well.
+    Only a success, or a person who resumes the row, clears those.
     """
     return Breaker(faults=breaker.faults, fault_reasons=breaker.fault_reasons)
 
@@ -105,17 +105,17 @@ def on_strategy_fault(breaker: Breaker, now: float, reason: str) -> Breaker:
 def on_upstream_failure(
     breaker: Breaker, now: float, reason: str, retry_after_s: float | None = None, *, service: str = "groq"
 ) -> Breaker:
-    """After a failure of the shared `service`; its own wish lengthens the cool-down, within the longest one."""
+    """After a failure of the shared `service`; `retry_after_s` lengthens the cool-down, up to the longest one."""
     return _count_failure(breaker, now, reason, service, retry_after_s)
 
 
 def _count_failure(breaker: Breaker, now: float, reason: str, service: str, retry_after_s: float | None) -> Breaker:
     failed = breaker.model_copy(update={"failures": breaker.failures + 1})
-    if breaker.state == "open" and now < _end_of_cool_down(breaker, now):
-        return failed  # of a row that was read meanwhile: no probe, and no reason to wait longer
+    if breaker.state == "open" and now < _find_cool_down_end(breaker, now):
+        return failed  # reading the changed row failed: that was no probe, so the cool-down is not doubled
     if breaker.state == "closed" and failed.failures < FAILURES_TO_OPEN:
         return failed.model_copy(update={"reason": reason})
-    first_s, longest_s = cool_down_for(service)
+    first_s, longest_s = get_cool_down(service)
     cool_down_s = min(longest_s, max(first_s, breaker.cool_downs.get(service, 0.0) * 2, retry_after_s or 0.0))
     opened = {
         "state": "open",
@@ -128,6 +128,6 @@ def _count_failure(breaker: Breaker, now: float, reason: str, service: str, retr
     return failed.model_copy(update=opened)
 
 
-def _end_of_cool_down(breaker: Breaker, now: float) -> float:
+def _find_cool_down_end(breaker: Breaker, now: float) -> float:
     """A reboot sets the monotonic clock back; no cool-down may grow by that."""
     return min(breaker.until, now + breaker.cool_down_s)

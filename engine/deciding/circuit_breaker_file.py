@@ -31,18 +31,18 @@ class BreakerFile:
     def __init__(self, home: Path, strategy_id: UUID) -> None:
         self._path = home / "state" / "breaker" / f"{strategy_id}.json"
         self._reset = self._path.with_suffix(".reset")
-        self._kept: SavedBreaker | None = None
+        self._saved: SavedBreaker | None = None
 
     def load(self) -> SavedBreaker:
-        """The breaker as it was, or as a person's restart leaves it.
+        """The saved breaker, reset where a person has requested that.
 
         A closed one when there is no file, or one that cannot be read (which is logged).
         """
-        kept = self._kept = self._read()
+        saved = self._saved = self._load_saved()
         if self._reset.exists():
-            kept = kept.model_copy(update={"breaker": on_restart(kept.breaker)})
-            self._do_reset(kept)
-        return kept
+            saved = saved.model_copy(update={"breaker": on_restart(saved.breaker)})
+            self._complete_reset(saved)
+        return saved
 
     def request_reset(self) -> None:
         """Has the strategy's next process begin with a breaker that waits for nothing. Raises OSError."""
@@ -53,7 +53,7 @@ class BreakerFile:
         """For a restart that was asked for and refused. Raises OSError."""
         self._reset.unlink(missing_ok=True)
 
-    def _read(self) -> SavedBreaker:
+    def _load_saved(self) -> SavedBreaker:
         try:
             return SavedBreaker.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
@@ -62,21 +62,21 @@ class BreakerFile:
             logger.warning("breaker_file_unreadable", path=str(self._path), reason=str(error).splitlines()[0])
             return SavedBreaker()
 
-    def _do_reset(self, kept: SavedBreaker) -> None:
-        """Saves first: a process that dies in between is followed by one that is asked for the same."""
+    def _complete_reset(self, saved: SavedBreaker) -> None:
+        # The breaker before the request: a process that dies in between is followed by one that resets again.
         try:
-            self.save(kept.breaker, kept.running_since)
+            self.save(saved.breaker, saved.running_since)
             self.withdraw_reset()
         except OSError as error:
             logger.warning("breaker_not_saved", path=str(self._path), reason=str(error))
 
     def save(self, breaker: Breaker, running_since: datetime | None = None) -> None:
         """Writes only what differs from what is there; a breaker without failures needs no file. Raises OSError."""
-        kept = SavedBreaker(breaker=breaker, running_since=running_since)
-        if kept == self._kept:
+        saved = SavedBreaker(breaker=breaker, running_since=running_since)
+        if saved == self._saved:
             return
         if breaker == Breaker():
             self._path.unlink(missing_ok=True)
         else:
-            atomic_file.write_atomic(self._path, kept.model_dump_json())
-        self._kept = kept
+            atomic_file.write_atomic(self._path, saved.model_dump_json())
+        self._saved = saved

@@ -1,4 +1,4 @@
-"""Lets a stopping strategy abandon a cycle in its model call, yet finish one that is between decision and record."""
+"""Lets a strategy that is stopped abandon a cycle in its model call, yet finish one between decision and record."""
 
 import threading
 from types import TracebackType
@@ -15,7 +15,7 @@ class CommitGate:
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
-        """Raises Skip("stopping") when the gate is closed: nothing is recorded any more."""
+        """Raises CycleSkipped (STOPPING) when the gate is closed: nothing is recorded any more."""
         self._lock.acquire()
         if self._closed.is_set():
             self._lock.release()
@@ -28,7 +28,7 @@ class CommitGate:
         self._lock.release()
 
     def close(self, within_s: float) -> bool:
-        """Lets nobody in from now on and waits for a record in progress; False if it took longer than `within_s`."""
+        """Closes the gate and waits for a record in progress; False if that takes longer than `within_s` seconds."""
         self._closed.set()
         if not self._lock.acquire(timeout=max(0.0, within_s)):
             return False
@@ -36,6 +36,6 @@ class CommitGate:
         return True
 
     def sleep(self, seconds: float) -> None:
-        """Waits, but not for longer than the gate is open; then raises Skip("stopping")."""
+        """Waits for `seconds`. Raises CycleSkipped (STOPPING) as soon as the gate is closed."""
         if self._closed.wait(seconds):
             raise CycleSkipped(SkipKind.STOPPING, "the strategy is being stopped")

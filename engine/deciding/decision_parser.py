@@ -1,4 +1,4 @@
-"""Turns whatever a model wrote into a bounded decision, or into a HOLD that says why: nothing is ever guessed."""
+"""Parses a model's answer into a bounded decision, or into a HOLD with the reason: nothing is ever guessed."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 from engine.domain.decision import SCHEMA, Action, Decision
 from engine.domain.positions import Position, Side
 from engine.domain.strategy import EntryRules, StrategyContext
-from engine.llm.thoughts import MAX_TEXT, NoAnswer, after_thoughts, check_surroundings
+from engine.llm.thoughts import MAX_TEXT, NoAnswer, check_surroundings, strip_thoughts
 from engine.platform.plain_text import sanitize_for_storage
 from engine.platform.values import Frozen
 from engine.risk.entry_rules import BrokenRule, Entry, apply_entry_rules
@@ -22,10 +22,8 @@ _OPTIONAL: Final = frozenset({"stop_loss_percent", "take_profit_percent"})
 
 
 class DecisionLimits(Frozen):
-    """What bounds a decision, whatever the model says.
-
-    `positions` are those of the strategy where it trades: the rules ask whether an entry adds to one of them.
-    """
+    """The bounds of a decision, by the strategy's row. `positions` are the strategy's own at its venue: some rules
+    depend on whether an entry adds to one of them."""
 
     target_assets: tuple[str, ...]
     min_confidence: float
@@ -38,18 +36,19 @@ class _UnusableError(ValueError):
     """Why an answer cannot be used."""
 
 
-def decision_limits(context: StrategyContext) -> DecisionLimits:
+def build_decision_limits(context: StrategyContext) -> DecisionLimits:
+    """The limits of the strategy in `context`."""
     strategy = context.strategy
     return DecisionLimits(
         target_assets=strategy.target_assets,
         min_confidence=strategy.min_confidence,
         max_position_usd=strategy.max_position_usd,
         rules=strategy.rules,
-        positions=tuple(each for each in context.positions if each.exchange == strategy.exchange),
+        positions=tuple(position for position in context.positions if position.exchange == strategy.exchange),
     )
 
 
-def parse(text: str, limits: DecisionLimits) -> Decision:
+def parse_decision(text: str, limits: DecisionLimits) -> Decision:
     """The decision in `text`. Never raises, whatever the text.
 
     An unusable answer becomes a HOLD with `reason` and `is_fault`; a usable entry that is too weak, of size 0 or
@@ -59,16 +58,16 @@ def parse(text: str, limits: DecisionLimits) -> Decision:
     try:
         return _apply_limits(_validate(_extract_json_object(text), limits), limits)
     except (_UnusableError, NoAnswer) as fault:
-        return fault_hold(str(fault))
+        return build_fault_hold(str(fault))
 
 
-def fault_hold(reason: str) -> Decision:
+def build_fault_hold(reason: str) -> Decision:
     """The HOLD that is recorded in place of an answer that cannot be used."""
     return Decision(action=Action.HOLD, reason=reason, is_fault=True)
 
 
-def blameless_hold(reason: str) -> Decision:
-    """The HOLD that is recorded where there is no answer and the strategy cannot help it."""
+def build_blameless_hold(reason: str) -> Decision:
+    """The HOLD that is recorded where there is no answer and the strategy is not to blame."""
     return Decision(action=Action.HOLD, reason=reason)
 
 
@@ -76,33 +75,34 @@ def _apply_limits(decision: Decision, limits: DecisionLimits) -> Decision:
     if decision.action not in (Action.LONG, Action.SHORT):
         return decision.model_copy(update={"size_usd": Decimal(0)})
     if decision.confidence < limits.min_confidence:
-        return as_hold(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
+        return to_hold(decision, f"confidence {decision.confidence:g} is below the minimum {limits.min_confidence:g}")
     allowed = _apply_rules(decision, limits)
     if isinstance(allowed, BrokenRule):
-        return as_hold(decision, allowed.reason)
+        return to_hold(decision, allowed.reason)
     size_usd = allowed.quantize(_CENT, ROUND_DOWN)
     if size_usd == 0:
-        return as_hold(decision, f"{decision.action} with size 0")
-    most = f"{decision.size_usd:,.2f} USD were wanted, one entry may have {size_usd:,.2f} USD"
+        return to_hold(decision, f"{decision.action} with size 0")
+    size_reason = f"{decision.size_usd:,.2f} USD were wanted, one entry may have {size_usd:,.2f} USD"
     is_cut = size_usd < decision.size_usd.quantize(_CENT, ROUND_DOWN)
-    return decision.model_copy(update={"size_usd": size_usd, "size_reason": most if is_cut else None})
+    return decision.model_copy(update={"size_usd": size_usd, "size_reason": size_reason if is_cut else None})
 
 
 def _apply_rules(decision: Decision, limits: DecisionLimits) -> Decimal | BrokenRule:
     stop = decision.stop_loss_percent
     entry = Entry(Side(decision.action), decision.size_usd, None if stop is None else Decimal(str(stop)))
-    held_here = [each for each in limits.positions if each.symbol == decision.symbol]
-    position = next((each for each in held_here if each.side is entry.side), held_here[0] if held_here else None)
+    held = [position for position in limits.positions if position.symbol == decision.symbol]
+    same_side = next((position for position in held if position.side is entry.side), None)
+    position = same_side or (held[0] if held else None)
     return apply_entry_rules(entry, limits.rules, limits.max_position_usd, position)
 
 
-def as_hold(decision: Decision, reason: str) -> Decision:
-    """The HOLD that takes a usable decision's place."""
+def to_hold(decision: Decision, reason: str) -> Decision:
+    """The HOLD that replaces a usable `decision`."""
     return decision.model_copy(update={"action": Action.HOLD, "size_usd": Decimal(0), "reason": reason})
 
 
 def _validate(answer: Mapping[str, Any], limits: DecisionLimits) -> Decision:
-    action = _action(answer["action"]) if "action" in answer else None
+    action = _parse_action(answer["action"]) if "action" in answer else None
     if action is Action.CLOSE:
         return _validate_close(answer, limits)
     unknown = sorted(set(answer) - set(SCHEMA["properties"]))
@@ -111,45 +111,45 @@ def _validate(answer: Mapping[str, Any], limits: DecisionLimits) -> Decision:
     missing = [name for name in SCHEMA["properties"] if name not in answer and name not in _OPTIONAL]
     if action is None or missing:
         raise _UnusableError(f"missing {missing[0]}")
-    symbol = _symbol(answer["symbol"], action, limits.target_assets)
+    symbol = _parse_symbol(answer["symbol"], action, limits.target_assets)
     if action is Action.HOLD:
-        return Decision(action=action, symbol=symbol, **_text_fields(answer))
+        return Decision(action=action, symbol=symbol, **_parse_text_fields(answer))
     return Decision(
         action=action,
         symbol=symbol,
         size_usd=_check_range(answer["size_usd"], "size_usd", Decimal(0), _MAX_SIZE_USD),
         confidence=float(_check_range(answer["confidence"], "confidence", Decimal(0), Decimal(1))),
-        reasoning=_reasoning(answer["reasoning"]),
-        stop_loss_percent=_percent(answer.get("stop_loss_percent"), "stop_loss_percent"),
-        take_profit_percent=_percent(answer.get("take_profit_percent"), "take_profit_percent"),
+        reasoning=_parse_reasoning(answer["reasoning"]),
+        stop_loss_percent=_parse_percent(answer.get("stop_loss_percent"), "stop_loss_percent"),
+        take_profit_percent=_parse_percent(answer.get("take_profit_percent"), "take_profit_percent"),
     )
 
 
 def _validate_close(answer: Mapping[str, Any], limits: DecisionLimits) -> Decision:
-    """An exit is never blocked by what has no effect on it: only the symbol must be right."""
+    """Only the symbol must be right: an exit is never blocked by a field that has no effect on it."""
     if "symbol" not in answer:
         raise _UnusableError("missing symbol")
-    symbol = _symbol(answer["symbol"], Action.CLOSE, limits.target_assets)
-    return Decision(action=Action.CLOSE, symbol=symbol, **_text_fields(answer))
+    symbol = _parse_symbol(answer["symbol"], Action.CLOSE, limits.target_assets)
+    return Decision(action=Action.CLOSE, symbol=symbol, **_parse_text_fields(answer))
 
 
-def _text_fields(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Confidence and reasoning of a CLOSE or HOLD; 0 and nothing where they are senseless."""
+def _parse_text_fields(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Confidence and reasoning of a CLOSE or HOLD; 0 and an empty text where they are invalid."""
     confidence, reasoning = answer.get("confidence"), answer.get("reasoning")
     is_confidence = isinstance(confidence, Decimal) and 0 <= confidence <= 1
     return {
         "confidence": float(confidence) if isinstance(confidence, Decimal) and is_confidence else 0.0,
-        "reasoning": _reasoning(reasoning) if isinstance(reasoning, str) else "",
+        "reasoning": _parse_reasoning(reasoning) if isinstance(reasoning, str) else "",
     }
 
 
-def _action(value: object) -> Action:
+def _parse_action(value: object) -> Action:
     if isinstance(value, str) and value in Action.__members__:
         return Action(value)
     raise _UnusableError(f"action is {_describe(value)}")
 
 
-def _symbol(value: object, action: Action, allowed: tuple[str, ...]) -> str | None:
+def _parse_symbol(value: object, action: Action, allowed: tuple[str, ...]) -> str | None:
     if value is None and action is Action.HOLD:
         return None
     if isinstance(value, str) and value in allowed:
@@ -157,7 +157,7 @@ def _symbol(value: object, action: Action, allowed: tuple[str, ...]) -> str | No
     raise _UnusableError(f"symbol is {_describe(value)}, not one of the strategy's own")
 
 
-def _reasoning(value: object) -> str:
+def _parse_reasoning(value: object) -> str:
     if not isinstance(value, str):
         raise _UnusableError(f"reasoning is {_describe(value)}")
     return sanitize_for_storage(value)[:MAX_REASONING]
@@ -169,7 +169,7 @@ def _check_range(value: object, name: str, low: Decimal, high: Decimal) -> Decim
     raise _UnusableError(f"{name} is {_describe(value)}")
 
 
-def _percent(value: object, name: str) -> float | None:
+def _parse_percent(value: object, name: str) -> float | None:
     if value is None:
         return None
     percent = round(float(_check_range(value, name, Decimal(0), Decimal(100))), 4)
@@ -179,21 +179,23 @@ def _percent(value: object, name: str) -> float | None:
 
 
 def _extract_json_object(text: str) -> dict[str, Any]:
-    """The one JSON object that `text` is, or that follows the model's thoughts in it; a fence or a sentence may precede
-    it."""
+    """The one JSON object that `text` is, or that follows the model's thoughts in it, also after a fence or sentence.
+
+    Raises _UnusableError and NoAnswer.
+    """
     if len(text) > MAX_TEXT:
         raise _UnusableError(f"an answer of {len(text)} characters")
     whole = _decode_whole_object(text)
     if whole is not None:
         return whole
-    rest = after_thoughts(text)
-    if len(rest) > MAX_ANSWER:
-        raise _UnusableError(f"an answer of {len(rest)} characters")
-    start = rest.find("{")
+    answer = strip_thoughts(text)
+    if len(answer) > MAX_ANSWER:
+        raise _UnusableError(f"an answer of {len(answer)} characters")
+    start = answer.find("{")
     if start < 0:
-        raise _UnusableError("no JSON object in the answer" if rest.strip() else "an empty answer")
-    value, end = _decode_object(rest, start)
-    before, after = rest[:start].rstrip(), rest[end:].lstrip()
+        raise _UnusableError("no JSON object in the answer" if answer.strip() else "an empty answer")
+    value, end = _decode_object(answer, start)
+    before, after = answer[:start].rstrip(), answer[end:].lstrip()
     if any(brace in after for brace in "{}") or before.endswith("[") or after.startswith("]"):
         raise _UnusableError("more than one JSON value in the answer")
     check_surroundings(before, after)
@@ -201,14 +203,15 @@ def _extract_json_object(text: str) -> dict[str, Any]:
 
 
 def _decode_whole_object(text: str) -> dict[str, Any] | None:
-    """`text` as one JSON object; None when it is not just that. Marks in its strings are words like any other."""
+    """`text` as one JSON object; None when it is anything else. It comes first, since strings of a clean answer may
+    contain words that look like marks of thoughts."""
     stripped = text.strip("\ufeff \t\r\n")
     if not stripped.startswith("{") or len(stripped) > MAX_ANSWER:
         return None
     try:
         value, end = _DECODER.raw_decode(stripped)
     except (ValueError, RecursionError):
-        return None  # what is wrong with it, the closer look will say
+        return None  # `_extract_json_object` goes on and finds the reason
     return value if end == len(stripped) else None
 
 
@@ -222,14 +225,14 @@ def _decode_object(text: str, start: int) -> tuple[dict[str, Any], int]:
     return value, end
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise _UnusableError("a field is given twice")
     return fields
 
 
-def _number(text: str) -> Decimal:
+def _parse_number(text: str) -> Decimal:
     if len(text) > _MAX_NUMBER:
         raise _UnusableError(f"a number of {len(text)} characters")
     try:
@@ -238,7 +241,7 @@ def _number(text: str) -> Decimal:
         raise _UnusableError(f"{text} is too large a number") from None
 
 
-def _constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise _UnusableError(f"{name} is no number")
 
 
@@ -248,5 +251,8 @@ def _describe(value: object) -> str:
 
 
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_float=_number, parse_int=_number, parse_constant=_constant
+    object_pairs_hook=_reject_duplicate_fields,
+    parse_float=_parse_number,
+    parse_int=_parse_number,
+    parse_constant=_reject_constant,
 )

@@ -31,28 +31,28 @@ def compute(candles: Sequence[Candle]) -> Indicators:
     macd, signal, histogram = talib.MACD(closes, fastperiod=12, slowperiod=26, signalperiod=9)
     upper, middle, lower = talib.BBANDS(closes, timeperiod=20, nbdevup=2.0, nbdevdn=2.0)
     return Indicators(
-        sma_20=_last(talib.SMA(closes, timeperiod=20)),
-        sma_50=_last(talib.SMA(closes, timeperiod=50)),
-        ema_12=_last(talib.EMA(closes, timeperiod=12)),
-        ema_26=_last(talib.EMA(closes, timeperiod=26)),
-        macd=_last(macd),
-        macd_signal=_last(signal),
-        macd_histogram=_last(histogram),
-        rsi_14=_last(talib.RSI(closes, timeperiod=14)) if np.ptp(closes) > 0 else None,
-        atr_14=_last(talib.ATR(highs, lows, closes, timeperiod=14)),
-        bollinger_upper=_last(upper),
-        bollinger_middle=_last(middle),
-        bollinger_lower=_last(lower),
-        volume_ratio=_volume_ratio(volumes),
+        sma_20=_get_last(talib.SMA(closes, timeperiod=20)),
+        sma_50=_get_last(talib.SMA(closes, timeperiod=50)),
+        ema_12=_get_last(talib.EMA(closes, timeperiod=12)),
+        ema_26=_get_last(talib.EMA(closes, timeperiod=26)),
+        macd=_get_last(macd),
+        macd_signal=_get_last(signal),
+        macd_histogram=_get_last(histogram),
+        rsi_14=_get_last(talib.RSI(closes, timeperiod=14)) if np.ptp(closes) > 0 else None,
+        atr_14=_get_last(talib.ATR(highs, lows, closes, timeperiod=14)),
+        bollinger_upper=_get_last(upper),
+        bollinger_middle=_get_last(middle),
+        bollinger_lower=_get_last(lower),
+        volume_ratio=_compute_volume_ratio(volumes),
     )
 
 
-def _last(series: Any) -> float | None:
+def _get_last(series: Any) -> float | None:
     value = float(series[-1])
     return value if math.isfinite(value) else None
 
 
-def _volume_ratio(volumes: Any) -> float | None:
+def _compute_volume_ratio(volumes: Any) -> float | None:
     if len(volumes) < VOLUME_PERIOD:
         return None
     mean = float(np.mean(volumes[-VOLUME_PERIOD:]))

@@ -1,4 +1,4 @@
-"""Puts a prompt together: the profile's static text, the owner's notes as untrusted text, and last the market block."""
+"""Builds a prompt: the profile's static text, the owner's notes as untrusted text, and last the market block."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ _TEXT_OR_EXPONENT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?[
 
 
 class SymbolView(NamedTuple):
-    """One symbol as a strategy sees it: the minute's snapshot, and the longer ones it asked for; None: no data."""
+    """One symbol's market data: the 1m snapshot, and those of the strategy's longer intervals (None: no data)."""
 
     minute: MarketSnapshot
     longer: Mapping[str, MarketSnapshot | None]
@@ -42,15 +42,15 @@ def build_prompt(
 ) -> Prompt:
     """The prompt for one cycle; `entries_allowed` is False when the strategy may only close.
 
-    It stays within `MOST_TOKENS`, and `MORE_TOKENS_PER_SYMBOL` for each symbol after the first, notes apart: where
-    longer candles or long numbers would take it beyond, the oldest candles are left out, and then the funding rates.
-    Symbols `without_data` are named; only where they are many do their names take tokens beyond those of the views.
+    Without the owner's notes it has at most MAX_TOKENS, and MORE_TOKENS_PER_SYMBOL for each symbol after the first:
+    where longer intervals or long numbers exceed that, the oldest candles are left out, and then the funding rates.
+    Symbols `without_data` are named; many of them may exceed the bound.
     """
     system = SYSTEM[context.strategy.risk_profile]
-    most = MAX_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
+    max_tokens = MAX_TOKENS + MORE_TOKENS_PER_SYMBOL * (len(views) - 1)
     shapes = [(candles, True) for candles in range(CANDLES, MIN_CANDLES - 1, -1)]
     for candles, has_funding in (*shapes, (MIN_CANDLES, False)):
-        block = market_block(
+        block = build_market_block(
             context,
             views,
             entries_allowed=entries_allowed,
@@ -58,32 +58,32 @@ def build_prompt(
             has_funding=has_funding,
             without_data=without_data,
         )
-        market = f"<market>\n{_plain_digits(json.dumps(block, separators=(',', ':'), allow_nan=False))}\n</market>"
-        if estimate_tokens(Prompt(system, market)) <= most:
+        market = f"<market>\n{_expand_exponents(json.dumps(block, separators=(',', ':'), allow_nan=False))}\n</market>"
+        if estimate_tokens(Prompt(system, market)) <= max_tokens:
             break
     return Prompt(system, render_notes(context.strategy.custom_prompt) + market, candles)
 
 
-def market_block(
+def build_market_block(
     context: StrategyContext,
     views: Sequence[SymbolView],
     *,
     entries_allowed: bool = True,
-    rounded: bool = True,
+    is_rounded: bool = True,
     candles: int = CANDLES,
     has_funding: bool = True,
     without_data: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What the model is shown of market, positions and limits, as JSON values.
+    """Market, positions and limits as JSON values, with the last `candles` of each symbol.
 
-    `rounded` to 8 significant digits for the prompt, and as computed for the record. Only the last `candles` are shown.
+    `is_rounded` rounds prices to 8 significant digits, for the prompt; the record has them as computed.
     """
-    short = _round_for_prompt if rounded else _as_computed
+    round_value = _round_for_prompt if is_rounded else _keep_exact
     strategy = context.strategy
     return {
-        "symbols": [_symbol(view, short, candles, has_funding=has_funding) for view in views],
+        "symbols": [_build_symbol_block(view, round_value, candles, has_funding=has_funding) for view in views],
         **({"no_data_close_only": list(without_data)} if without_data else {}),
-        "positions": [_position(position) for position in context.positions],
+        "positions": [_build_position_block(position) for position in context.positions],
         "equity_usd": round(float(context.equity_usd), 2),
         "limits": {
             "max_position_usd": float(strategy.max_position_usd),
@@ -99,7 +99,7 @@ def market_block(
     }
 
 
-def _plain_digits(document: str) -> str:
+def _expand_exponents(document: str) -> str:
     """JSON without exponents: models read 1e-11 worse than 0.00000000001, and take it for another size."""
     return _TEXT_OR_EXPONENT.sub(
         lambda found: found[0] if found[0][0] == '"' else format_plain(to_decimal(found[0])), document
@@ -107,50 +107,52 @@ def _plain_digits(document: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def prompt_hash(system: str) -> str:
-    """A name for a static text, short and the same for the same bytes."""
+def hash_system_prompt(system: str) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a static text, which names it in records."""
     return hashlib.sha256(system.encode()).hexdigest()[:16]
 
 
-def _symbol(
-    view: SymbolView, short: Callable[[float | None], float | None], candles: int, *, has_funding: bool
+def _build_symbol_block(
+    view: SymbolView, round_value: Callable[[float | None], float | None], candles: int, *, has_funding: bool
 ) -> dict[str, Any]:
     snapshot = view.minute
-    shown: dict[str, Any] = {
+    block: dict[str, Any] = {
         "symbol": snapshot.symbol,
-        "last_price": short(snapshot.last_price),
-        "change_24h_percent": short(snapshot.change_24h_percent),
+        "last_price": round_value(snapshot.last_price),
+        "change_24h_percent": round_value(snapshot.change_24h_percent),
         "as_of_ms": snapshot.as_of_ms,
-        "candles": [[candle[0], *map(short, candle[1:])] for candle in snapshot.candles[-candles:]],
-        "indicators": {name: short(value) for name, value in snapshot.indicators.model_dump().items()},
+        "candles": [[candle[0], *map(round_value, candle[1:])] for candle in snapshot.candles[-candles:]],
+        "indicators": {name: round_value(value) for name, value in snapshot.indicators.model_dump().items()},
     }
     if snapshot.filled_count:
-        shown["filled"] = _filled_candles(snapshot, candles)
+        block["filled"] = _describe_filled_candles(snapshot, candles)
     if snapshot.funding_rate_percent and has_funding:
-        shown["funding_rate_percent"] = short(snapshot.funding_rate_percent)
-        shown["next_funding_minutes"] = snapshot.next_funding_minutes
+        block["funding_rate_percent"] = round_value(snapshot.funding_rate_percent)
+        block["next_funding_minutes"] = snapshot.next_funding_minutes
     if view.longer:
-        shown["context"] = {interval: _render_longer_interval(found, short) for interval, found in view.longer.items()}
-    return shown
+        block["context"] = {
+            interval: _build_longer_block(longer, round_value) for interval, longer in view.longer.items()
+        }
+    return block
 
 
-def _filled_candles(snapshot: MarketSnapshot, candles: int) -> dict[str, Any]:
-    """Which of the candles that are shown, and how many of all that indicators saw, are filled minutes."""
+def _describe_filled_candles(snapshot: MarketSnapshot, candles: int) -> dict[str, Any]:
+    """Which of the candles in the prompt, and how many of all that the indicators use, are filled minutes."""
     first_ms = snapshot.candles[-candles:][0].open_time_ms
     return {"shown": [at_ms for at_ms in snapshot.filled if at_ms >= first_ms], "in_all": snapshot.filled_count}
 
 
-def _render_longer_interval(
-    snapshot: MarketSnapshot | None, short: Callable[[float | None], float | None]
+def _build_longer_block(
+    snapshot: MarketSnapshot | None, round_value: Callable[[float | None], float | None]
 ) -> dict[str, Any] | None:
     if snapshot is None:
         return None
-    values = {name: short(getattr(snapshot.indicators, name)) for name in _CONTEXT_INDICATORS}
+    values = {name: round_value(getattr(snapshot.indicators, name)) for name in _CONTEXT_INDICATORS}
     filled = {"filled": snapshot.filled_count} if snapshot.filled_count else {}
-    return {"close": short(snapshot.candles[-1].close), **values, **filled}
+    return {"close": round_value(snapshot.candles[-1].close), **values, **filled}
 
 
-def _position(position: Position) -> dict[str, Any]:
+def _build_position_block(position: Position) -> dict[str, Any]:
     pnl, at = position.unrealized_pnl_usd, position.liquidation_price
     funding = {"funding_usd": round(float(position.funding_usd), 2)} if position.funding_usd else {}
     return {
@@ -164,7 +166,7 @@ def _position(position: Position) -> dict[str, Any]:
     }
 
 
-def _as_computed(value: float | None) -> float | None:
+def _keep_exact(value: float | None) -> float | None:
     return value
 
 
@@ -175,7 +177,7 @@ def _round_for_prompt(value: float | None) -> float | None:
 
 
 def render_notes(custom_prompt: str | None) -> str:
-    """The owner's text between fences that it cannot close: its angle brackets become other characters."""
+    """The owner's text in a `<notes>` element that it cannot close: its angle brackets become other characters."""
     text = sanitize_for_storage(custom_prompt or "").strip()[:MAX_NOTES]
     if not text:
         return ""

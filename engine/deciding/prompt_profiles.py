@@ -1,6 +1,6 @@
-"""The static part of every prompt: one text per profile, the same bytes in every cycle, so that caches serve it.
+"""The static part of every prompt: one text per profile, the same bytes in every cycle for the provider's prefix cache.
 
-What is stated here as a limit is enforced by code as well; the numbers in force are in the market block.
+Code enforces every limit that is stated here; the numbers in force are in the market block.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""What one request to the model came to, what is done next about it, and what it cost: pure."""
+"""The outcome of one request to the model, the caller's next step, and the request's cost. Pure."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,7 +12,7 @@ _MILLION: Final = Decimal(1_000_000)
 
 
 class LlmOutcome(StrEnum):
-    """How a request ended; the names are those of metrics."""
+    """How a request ended; the values are labels of metrics."""
 
     OK = "ok"
     CUT = "cut"
@@ -34,10 +34,10 @@ class LlmOutcome(StrEnum):
 class NextStep(StrEnum):
     """What the caller does after a request.
 
-    `read`: reads the answer. `raise_allowance`: asks again with more tokens. `repair`: shows the model its answer and
-    asks again. `try_again`: the same once more, after a pause. `next_model`: asks another model. `wait`: a failure of
-    the provider, which opens the breaker and pauses nobody. `blame_choice`: the strategy's fault if its row names the
-    model, else as `wait`. `blame`: the strategy's fault.
+    `read`: reads the answer. `raise_allowance`: sends the request again with more answer tokens. `repair`: shows the
+    model its answer and asks again. `try_again`: sends the request again after a pause. `next_model`: uses another
+    model. `wait`: a failure of the provider, which opens the breaker and pauses no row. `blame_choice`: the strategy's
+    fault if its row names the model, else as `wait`. `blame`: the strategy's fault.
     """
 
     READ = "read"
@@ -68,9 +68,9 @@ NEXT_STEP: Final = {
     LlmOutcome.TOO_LARGE: NextStep.BLAME,
 }
 
-# Concern every request of the host, whoever made this one.
+# The provider would refuse every request of this host the same way.
 ACCOUNT_WIDE: Final = frozenset({LlmOutcome.KEY_REFUSED, LlmOutcome.ACCOUNT_REFUSED, LlmOutcome.NETWORK_REFUSED})
-# What a person does about it.
+# For a person to read.
 ADVICE: Final = {
     LlmOutcome.KEY_REFUSED: "make a new key at console.groq.com and set GROQ_API_KEY",
     LlmOutcome.ACCOUNT_REFUSED: "look after the account at console.groq.com: its state, its money, its rights",
@@ -84,14 +84,14 @@ _MAY_BE_BILLED: Final = frozenset({LlmOutcome.TIMEOUT, LlmOutcome.UNREACHABLE, L
 
 @dataclass(frozen=True, slots=True)
 class LlmCall:
-    """One request. `completion` is what the model wrote, where it came; it is an answer only if `outcome` is ok.
+    """One request. `completion` is what the model wrote, if anything came; it is an answer only if `outcome` is ok.
 
-    `reason` says why there is no answer, in the provider's own words where it had some. `tokens` is what the provider
-    counts against its limits (cached ones do not count), None when that is unknown. `sent` is False when the request
-    never left, `unreadable` True when something came back that is no completion. `network_s` is what part of
-    `latency_s` was waiting. `rejected_text` is what the model wrote when the provider itself found it unusable.
-    `worst_case_cost_usd` is the most that a request may have cost whose use the provider did not tell. `limit` is the
-    one that refused it.
+    `reason` says why there is no answer, in the provider's own words where it gave some. `tokens` are those that the
+    provider counts against its limits (cached ones do not count), None when unknown. `sent` is False when the request
+    was never sent, `unreadable` True when the response is no completion. `network_s` is the part of `latency_s` spent
+    waiting on the network. `rejected_text` is what the model wrote when the provider itself found it unusable.
+    `worst_case_cost_usd` is the most that a request without reported usage may have cost. `limit` is the limit that
+    refused it.
     """
 
     model: str
@@ -116,7 +116,7 @@ class LlmCall:
 
     @property
     def account_refusal(self) -> str | None:
-        """Why the provider refuses every request of this host, and what to do; None when it does not."""
+        """The reason for which the provider refuses every request of this host, with advice; None when it does not."""
         if self.outcome not in ACCOUNT_WIDE:
             return None
         return f"{self.outcome.value.replace('_', ' ')} ({self.reason}): {ADVICE[self.outcome]}"
@@ -130,18 +130,18 @@ class LlmCall:
         return self.next_step is NextStep.TRY_AGAIN
 
 
-def worst_case_cost_usd(call: LlmCall, most: Usage, price: Price | None) -> Decimal:
-    """The most USD that a request may have cost of which no completion came.
+def compute_worst_case_cost_usd(call: LlmCall, assumed: Usage, price: Price | None) -> Decimal:
+    """The most that a request without a completion may have cost, in USD, with the `assumed` usage.
 
-    Whatever could not be read, never came whole, or was thrown away by the provider itself may have
-    been paid for. A refusal or an error of the provider costs nothing.
+    A response that is unreadable or incomplete, or that the provider discarded, may have been billed. A refusal or an
+    error of the provider costs nothing.
     """
     may_be_billed = call.sent and (call.unreadable or call.outcome in _MAY_BE_BILLED)
-    return cost_usd(most, price) if may_be_billed else Decimal(0)
+    return compute_cost_usd(assumed, price) if may_be_billed else Decimal(0)
 
 
-def cost_usd(usage: Usage, price: Price | None) -> Decimal:
-    """USD for one completion; 0 for a model without a price."""
+def compute_cost_usd(usage: Usage, price: Price | None) -> Decimal:
+    """The cost of one completion in USD, by prices per million tokens; 0 for a model without a price."""
     if price is None:
         return Decimal(0)
     fresh = usage.prompt_tokens - usage.cached_tokens

@@ -77,19 +77,19 @@ _WEIGHTS: Final = (
 _STARTS: Final = tuple(start for start, _ in _WEIGHTS)
 
 
-def _double_bytes(charset: str, leads: range) -> frozenset[str]:
+def _list_double_byte_characters(charset: str, leads: range) -> frozenset[str]:
     trails = range(0xA1, 0xFF)
     return frozenset(b"".join(map(bytes, product(leads, trails))).decode(charset, "ignore"))
 
 
 # The 3,755 ideographs that GB 2312 puts first because they are the frequent ones, and the 2,350 syllables of KS X 1001.
-_COMMON: Final = dict.fromkeys(_double_bytes("gb2312", range(0xB0, 0xD8)), 1.5) | dict.fromkeys(
-    _double_bytes("euc_kr", range(0xB0, 0xC9)), 1.35
+_COMMON: Final = dict.fromkeys(_list_double_byte_characters("gb2312", range(0xB0, 0xD8)), 1.5) | dict.fromkeys(
+    _list_double_byte_characters("euc_kr", range(0xB0, 0xC9)), 1.35
 )
 
 
 @lru_cache(maxsize=8)
-def text_tokens(text: str) -> int:
+def estimate_text_tokens(text: str) -> int:
     """Tokens of `text`, an upper estimate for prose and for our own prompts.
 
     Notes of ordinary prose beyond ASCII, with typographic signs and emoji: 1.1 to 2 times the larger count of the two
@@ -104,13 +104,13 @@ def text_tokens(text: str) -> int:
     tickers and hexadecimal digits, words of other languages without accents and in capitals (half to three quarters),
     runs of unlike punctuation or of separate digits.
 
-    Vocabularies that make a token of each digit, as qwen3 does, need `digits_beyond_groups` more.
+    Vocabularies with one token for each digit, as qwen3's, need `count_extra_digit_tokens` more.
     """
     if text.isascii():
         return len(_PIECES.findall(text))
     pieces = _FINER_PIECES if _LETTER_BEYOND_ASCII.search(text) else _PIECES
     # Counted by distinct character, of which even long notes have only a few hundred.
-    beyond = sum(count * _weight(char) for char, count in Counter(text).items() if char > "\x7f")
+    beyond = sum(count * _get_weight(char) for char, count in Counter(text).items() if char > "\x7f")
     return len(pieces.findall(text)) + math.ceil(beyond)
 
 
@@ -119,23 +119,23 @@ _DIGIT_GROUP: Final = re.compile(r"[0-9]{1,3}")
 
 
 @lru_cache(maxsize=8)
-def digits_beyond_groups(text: str) -> int:
-    """How many tokens `text` has more where each digit is one, instead of up to three."""
+def count_extra_digit_tokens(text: str) -> int:
+    """How many more tokens `text` has in a vocabulary with a token for each digit, instead of for up to three."""
     return len(_DIGIT.findall(text)) - len(_DIGIT_GROUP.findall(text))
 
 
-def _weight(char: str) -> float:
+def _get_weight(char: str) -> float:
     weight = _COMMON.get(char) or _WEIGHTS[bisect(_STARTS, ord(char)) - 1][1]
     return weight or len(char.encode("utf-8", "replace"))
 
 
-def estimate_tokens(prompt: Prompt, *, each_digit: bool = False) -> int:
-    """An upper estimate of the prompt's tokens by `text_tokens`; 16 are for the frame of its two messages.
+def estimate_tokens(prompt: Prompt, *, has_digit_tokens: bool = False) -> int:
+    """An upper estimate of the prompt's tokens by `estimate_text_tokens`, with 16 for the frame of its two messages.
 
-    `each_digit`: of a vocabulary that makes a token of each digit.
+    `has_digit_tokens`: the vocabulary has one token for each digit.
     """
     texts = [prompt.system, prompt.user]
     if prompt.rejected is not None:
         texts += [prompt.rejected.text, prompt.correction]
-    more = sum(map(digits_beyond_groups, texts)) if each_digit else 0
-    return 16 + 4 * (len(texts) - 2) + sum(map(text_tokens, texts)) + more
+    more = sum(map(count_extra_digit_tokens, texts)) if has_digit_tokens else 0
+    return 16 + 4 * (len(texts) - 2) + sum(map(estimate_text_tokens, texts)) + more

@@ -1,7 +1,7 @@
-"""Getting one answer out of the model: up to three requests within the cycle's deadline, each with a permit of its own.
+"""Gets one answer from the model: up to three requests within the cycle's deadline, each with a permit of its own.
 
-This is the one place where a model call is tried again: after a failure that may pass, with a larger allowance after an
-answer that was cut off, and once after an answer that cannot be used, which the model is then shown.
+This is the one place where a model call is retried: after a failure that may pass, with a larger allowance after an
+answer that was cut off, and once after an unusable answer, which is shown to the model for repair.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,8 @@ MAX_BACKOFF_S: Final = 12.0
 
 
 class PermitGrant(NamedTuple):
+    """A permit for one request of up to `tokens`, and the seconds that the strategy waited for it."""
+
     permit_id: UUID
     waited_s: float
     tokens: int
@@ -35,7 +37,7 @@ class LlmClient(Protocol):
 
     def mark_unavailable(self, model: str, reason: str) -> None: ...
 
-    def request_tokens(self, prompt: Prompt, model: str) -> int: ...
+    def count_request_tokens(self, prompt: Prompt, model: str) -> int: ...
 
     def raise_allowance(self, model: str) -> bool: ...
 
@@ -47,11 +49,11 @@ class LlmClient(Protocol):
 
 
 class PermitClient(Protocol):
-    """Where permits are had and returned, and calls are told to whoever counts them."""
+    """Acquires permits, and releases them with the call, whose usage and cost the limiter and the monitor count."""
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> PermitGrant:
-        """Raises Skip when there is none by `deadline`, ModelGone when the provider is known not to serve the model,
-        UpstreamUnavailable when it is known to refuse the whole account."""
+        """Raises CycleSkipped when there is none by the monotonic `deadline`, ModelUnavailable when the provider is
+        known not to serve the model, UpstreamUnavailable when it is known to refuse the whole account."""
         ...
 
     def release(self, granted: PermitGrant, call: LlmCall) -> None: ...
@@ -59,71 +61,73 @@ class PermitClient(Protocol):
 
 @dataclass
 class CompletionRetrier:
-    """The requests of one cycle, at most `most`. `permit_wait_s` and `waited_s` grow: time spent on others.
+    """The requests of one cycle, at most `max_attempts`.
 
+    `permit_wait_s` sums the waits for permits, `waited_s` those and the waits on the network and between attempts.
     `has_budget` says whether more may be spent, given the USD that this cycle has spent.
     """
 
     context: StrategyContext
     prompt: Prompt
-    model: LlmClient
-    desk: PermitClient
+    client: LlmClient
+    permits: PermitClient
     clock: Callable[[], float]
-    rest: Callable[[float], None]
+    sleep: Callable[[float], None]
     jitter: Callable[[], float]
     timeout_s: float
-    most: int = MAX_ATTEMPTS
+    max_attempts: int = MAX_ATTEMPTS
     has_budget: Callable[[Decimal], bool] = lambda _: True
     permit_wait_s: float | None = None
     waited_s: float = 0.0
     calls: list[LlmCall] = field(default_factory=list)
 
     def complete(self, deadline: float) -> LlmCall:
-        """The answered call, or the one whose answer is of no use: cut off at last, or no answer at all.
+        """The call with an answer, or the last one whose answer was cut off or is unusable.
 
-        Raises Skip without a permit, StrategyFault or UpstreamUnavailable after the last attempt failed.
+        Raises CycleSkipped without a permit, StrategyFault or UpstreamUnavailable when the last attempt failed.
         """
         while True:
             call = self._send_next(deadline)
             if call.next_step in (NextStep.READ, NextStep.REPAIR):
                 return call
             if call.next_step is NextStep.RAISE_ALLOWANCE:
-                if not (self.model.raise_allowance(call.model) and self._may_try):
+                if not (self.client.raise_allowance(call.model) and self._can_try):
                     return call
             elif not self._can_retry(call, deadline):
                 raise self._to_failure(call)
 
     @property
-    def _may_try(self) -> bool:
-        return self.attempt_count < self.most and self.has_budget(self.cost_usd)
+    def _can_try(self) -> bool:
+        return self.attempt_count < self.max_attempts and self.has_budget(self.cost_usd)
 
     def _can_retry(self, call: LlmCall, deadline: float) -> bool:
-        """Makes ready for another request after one that failed; False when there is to be none."""
+        """Prepares another request after one that failed, which may wait; False when there is to be none."""
         if call.next_step is NextStep.NEXT_MODEL:
-            self.model.mark_unavailable(call.model, call.reason or "")
+            self.client.mark_unavailable(call.model, call.reason or "")
             return True
-        if call.outcome is LlmOutcome.EXCEEDS_LIMIT and self.model.restore_allowance(call.model):
-            self._check_cut()
-            return self._may_try
-        return call.is_retryable and self._may_try and self._back_off(call, self.attempt_count, deadline)
+        if call.outcome is LlmOutcome.EXCEEDS_LIMIT and self.client.restore_allowance(call.model):
+            self._raise_if_cut()
+            return self._can_try
+        return call.is_retryable and self._can_try and self._back_off(call, self.attempt_count, deadline)
 
     def repair(self, unusable: LlmCall, reason: str, deadline: float) -> LlmCall | None:
-        """One more answer in place of one that cannot be used; None when there is none, whatever the cause."""
-        if self.attempt_count >= self.most:
+        """Shows the model its `unusable` answer and asks once more; None without an answer, whatever the cause: the
+        first answer's fault is then the cycle's result."""
+        if self.attempt_count >= self.max_attempts:
             return None
-        said = unusable.completion.text if unusable.completion else unusable.rejected_text
-        self.prompt = with_correction(self.prompt, said or "", reason)
+        text = unusable.completion.text if unusable.completion else unusable.rejected_text
+        self.prompt = with_correction(self.prompt, text or "", reason)
         try:
             call = self._send_next(deadline)
         except (CycleSkipped, StrategyFault, UpstreamUnavailable):
             return None
         if call.next_step is NextStep.RAISE_ALLOWANCE:
-            self.model.raise_allowance(call.model)
+            self.client.raise_allowance(call.model)
         return call if call.next_step in (NextStep.READ, NextStep.REPAIR) else None
 
     @property
     def attempt_count(self) -> int:
-        """Requests so far; one to a model that is gone was none."""
+        """Requests so far, without those to a model that is not served, which the provider does not count."""
         return sum(call.outcome is not LlmOutcome.MODEL_GONE for call in self.calls)
 
     @property
@@ -131,65 +135,67 @@ class CompletionRetrier:
         return sum((call.cost_usd for call in self.calls), Decimal(0))
 
     def _send_next(self, deadline: float) -> LlmCall:
-        model, granted = self._acquire_for_any_model(deadline)
-        call = self.model.complete(self.prompt, model, min(deadline, self.clock() + self.timeout_s))
+        model, grant = self._acquire_for_any_model(deadline)
+        call = self.client.complete(self.prompt, model, min(deadline, self.clock() + self.timeout_s))
         self.waited_s += call.network_s
         self.calls.append(call)
-        self.desk.release(granted, call)
+        self.permits.release(grant, call)
         return call
 
     def _acquire_for_any_model(self, deadline: float) -> tuple[str, PermitGrant]:
-        """A model that is served and a permit for it. Raises as `GroqClient.select_model` when none is served."""
+        """A model that is served, and a permit for it. Raises what `GroqClient.select_model` raises."""
         while True:
-            model = self.model.select_model(self.context.strategy.model)
+            model = self.client.select_model(self.context.strategy.model)
             try:
                 return model, self._acquire_permit(model, deadline)
             except ModelUnavailable as error:
-                self.model.mark_unavailable(model, str(error))
-            except StrategyFault:  # more tokens than the limits can ever carry; the raise is ours, not the row's
-                if not self.model.restore_allowance(model):
+                self.client.mark_unavailable(model, str(error))
+            except StrategyFault:  # more tokens than a limit; after a raised allowance that is not the row's fault
+                if not self.client.restore_allowance(model):
                     raise
-                self._check_cut()
+                self._raise_if_cut()
 
-    def _check_cut(self) -> None:
-        """Raises AnswerCut when the allowance that cannot be had was raised for an answer of this cycle."""
+    def _raise_if_cut(self) -> None:
+        """Raises CompletionCutOff when an answer of this cycle was cut off: more tokens, which it needs, exceed the
+        limits."""
         cut = next((call for call in self.calls if call.outcome is LlmOutcome.CUT), None)
         if cut is not None:
             raise self._to_failure(cut)
 
     def _acquire_permit(self, model: str, deadline: float) -> PermitGrant:
-        asked = self.clock()
+        asked_at = self.clock()
         try:
-            return self.desk.acquire(
+            return self.permits.acquire(
                 model,
-                self.model.request_tokens(self.prompt, model),
+                self.client.count_request_tokens(self.prompt, model),
                 holds_position=bool(self.context.positions),
-                deadline=deadline - self._min_call_s(deadline),
+                deadline=deadline - self._compute_min_call_s(deadline),
             )
         except CycleSkipped:
-            if self.calls:  # what went wrong first is the news, not that there was no second try
+            if self.calls:  # the first failure is the cause, not the missing permit for a second attempt
                 raise self._to_failure(self.calls[-1]) from None
             raise
         finally:
-            waited_s = self.clock() - asked
+            waited_s = self.clock() - asked_at
             self.waited_s += waited_s
             self.permit_wait_s = (self.permit_wait_s or 0.0) + waited_s
 
-    def _min_call_s(self, deadline: float) -> float:
+    def _compute_min_call_s(self, deadline: float) -> float:
         return min(5.0, self.timeout_s, max(0.0, deadline - self.clock()) / 4)
 
-    def _back_off(self, call: LlmCall, tried: int, deadline: float) -> bool:
+    def _back_off(self, call: LlmCall, attempt_count: int, deadline: float) -> bool:
         """Waits before the next attempt; False when that would leave no time for one."""
-        backoff_s = jittered_backoff_s(tried, FIRST_BACKOFF_S, MAX_BACKOFF_S, self.jitter())
+        backoff_s = jittered_backoff_s(attempt_count, FIRST_BACKOFF_S, MAX_BACKOFF_S, self.jitter())
         pause_s = max(backoff_s, call.retry_after_s or 0.0)
-        if self.clock() + pause_s + self._min_call_s(deadline) >= deadline:
+        if self.clock() + pause_s + self._compute_min_call_s(deadline) >= deadline:
             return False
-        self.rest(pause_s)
+        self.sleep(pause_s)
         self.waited_s += pause_s
         return True
 
     def _to_failure(self, call: LlmCall) -> SparkyError:
-        """Whose failure it is: the row's, where it chose the model or the prompt's length; else the provider's."""
+        """The error for a failed call: the strategy's fault where its row chose the model or the prompt's length, else
+        the provider's."""
         reason = call.reason or call.outcome.value
         if call.account_refusal is not None:
             return LlmUnavailable(call.account_refusal)

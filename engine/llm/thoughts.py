@@ -1,9 +1,9 @@
-"""Tells what a model answered from what it thought, in every family's marks. Pure.
+"""Separates a model's answer from its thoughts (reasoning text), in the marks of every family. Pure.
 
-Providers put a model's thinking into a field of its own, unless they fail to: then its marks and drafts stand in the
-content. A draft inside a thought may be perfect JSON, so nothing inside one is read, whether it ends or not; what
-follows the end of the last one is. What may stand around the answer is a closed list: a mark of an unknown family is
-refused, since that costs one more request, and a draft that is traded costs money.
+Providers return thoughts in a field of their own, unless they fail to: then marks and drafts stand in the content. A
+draft inside a thought may be perfect JSON, so nothing inside a thought is read, whether it ends or not; only the text
+after the last one is. What may stand around the answer is a closed list: a mark of an unknown family is refused, since
+that costs one more request, while a draft that is traded costs money.
 
 Sources: the harmony response format of gpt-oss (OpenAI), and the chat templates of Qwen, DeepSeek, Mistral, Kimi,
 GLM, MiniMax, Seed, Command, Gemma, Llama, Phi and OpenThinker models.
@@ -12,7 +12,7 @@ GLM, MiniMax, Seed, Command, Gemma, Llama, Phi and OpenThinker models.
 import re
 from typing import Final, NamedTuple
 
-MAX_TEXT: Final = 65_536  # characters, thoughts included: twice what the largest allowance comes to
+MAX_TEXT: Final = 65_536  # characters, thoughts included: twice the largest allowance at four characters a token
 MAX_PREAMBLE: Final = 200  # characters
 
 
@@ -20,22 +20,22 @@ class NoAnswer(ValueError):
     """A text that holds no finished answer; the message says why."""
 
 
-def after_thoughts(text: str) -> str:
-    """What follows the end of the last thought in `text`, marks of the answer itself included.
+def strip_thoughts(text: str) -> str:
+    """The part of `text` after its last thought, including the marks of the answer itself.
 
-    `text` has at most LONGEST_TEXT characters. Raises NoAnswer when it ends in a thought.
+    `text` has at most MAX_TEXT characters. Raises NoAnswer when it ends in a thought.
     """
-    rest = _after_tags(_after_plain_channels(_final_channel(text)))
-    if text.strip() and not rest.strip():
+    answer = _strip_tagged_thoughts(_strip_plain_channels(_extract_final_channel(text)))
+    if text.strip() and not answer.strip():
         raise NoAnswer("nothing follows the model's thoughts")
-    return rest
+    return answer
 
 
 def check_surroundings(before: str, after: str) -> None:
-    """Whether the JSON between `before` and `after` is the answer. Raises NoAnswer when it is not, or may not be.
+    """Raises NoAnswer unless the JSON between `before` and `after` is certainly the answer.
 
-    Before it a short sentence may stand that names no action, and what opens an answer; after it only what ends one:
-    other words could take it back.
+    Before it there may be a short sentence that names no action, and marks that open an answer; after it only marks
+    that end one, since other words could revoke it.
     """
     preamble = _OPENS_ANSWER.sub(" ", before)
     mark = _MARK.search(preamble)
@@ -43,9 +43,9 @@ def check_surroundings(before: str, after: str) -> None:
         raise NoAnswer(f"a thought that does not end ({mark[0]})")
     if not _PREAMBLE.fullmatch(preamble) or _NO_PREAMBLE.search(preamble):
         raise NoAnswer("other words before the answer, which may be a thought")
-    left = _CLOSES_ANSWER.sub("", after).strip()
-    if left:
-        mark = _MARK.search(left)
+    remainder = _CLOSES_ANSWER.sub("", after).strip()
+    if remainder:
+        mark = _MARK.search(remainder)
         raise NoAnswer(f"a thought after the answer ({mark[0]})" if mark else "words after the answer")
 
 
@@ -91,32 +91,32 @@ _BRACKETS: Final = re.compile(rf"^(?:{_OPEN}|\[)\s*|\s*(?:{_CLOSE}|\])$")
 _FENCED_THOUGHT: Final = re.compile(rf"(?:```|~~~)[ \t]{{0,9}}{_STEM}", re.IGNORECASE)
 
 
-def _after_tags(text: str) -> str:
-    """Behind the last mark that ends a thought, and behind a whole block of an unknown family at the beginning.
+def _strip_tagged_thoughts(text: str) -> str:
+    """The text after the last mark that ends a thought, without a whole block of an unknown family at its beginning.
 
-    Raises NoAnswer when more thoughts begin than end: what follows the last end is then still thought.
+    Raises NoAnswer when more thoughts begin than end: the text after the last end is then still thought.
     """
-    begun, ended, end = 0, 0, 0
-    for found in _MARK.finditer(text):
-        inside = _BRACKETS.sub("", found[0])
+    begin_count, end_count, end = 0, 0, 0
+    for mark in _MARK.finditer(text):
+        inside = _BRACKETS.sub("", mark[0])
         if not _THOUGHT.search(inside) or inside.endswith("/"):
             continue
         if _ENDS_THOUGHT.search(inside):
-            ended, end = ended + 1, found.end()
+            end_count, end = end_count + 1, mark.end()
         else:
-            begun += 1
-    if begun > ended:
+            begin_count += 1
+    if begin_count > end_count:
         raise NoAnswer("a thought that does not end")
-    return _after_first_block(_without_empty(text[end:]))
+    return _strip_first_block(_strip_empty_thought(text[end:]))
 
 
-def _without_empty(text: str) -> str:
-    """``<think/>`` thinks nothing."""
+def _strip_empty_thought(text: str) -> str:
+    """`text` without an empty thought (``<think/>``) at its beginning."""
     return re.sub(rf"^\s*<{_STEM}\w{{0,20}}\s?/>", "", text, flags=re.IGNORECASE)
 
 
-def _after_first_block(text: str) -> str:
-    """Behind ``<x>…</x>`` or a fenced thought at the beginning, where that is whole and there is just one."""
+def _strip_first_block(text: str) -> str:
+    """`text` without ``<x>…</x>`` or a fenced thought at its beginning, where that is complete and the only one."""
     opened = re.match(r"\s*<([A-Za-z][\w:.-]{0,40})>", text)
     if opened is not None and not re.fullmatch(_ANSWER, opened[1], re.IGNORECASE):
         closing = f"</{opened[1]}>"
@@ -139,14 +139,14 @@ _ENDS: Final = ("<|end|>", "<|return|>", "<|call|>")
 _HARMONY: Final = re.compile(r"(<\|(?:start|channel|message|constrain|end|return|call)\|>)")
 
 
-def _final_channel(text: str) -> str:
-    """The body of harmony's last message when that is in the final channel; `text` itself when it is not harmony.
+def _extract_final_channel(text: str) -> str:
+    """The body of the last harmony message, which must be in the final channel; `text` itself when it is not harmony.
 
     Raises NoAnswer when the last message is in another channel, or more than one follows the last thought.
     """
     if "<|channel|>" not in text:
         return text
-    messages = _messages(text)
+    messages = _split_messages(text)
     if not messages or messages[-1].channel != "final":
         raise NoAnswer("a thought that no answer follows (harmony's final channel is missing)")
     if len(messages) > 1 and messages[-2].channel == "final":
@@ -154,33 +154,33 @@ def _final_channel(text: str) -> str:
     return messages[-1].body
 
 
-def _messages(text: str) -> list[_Message]:
-    """Every message in order, one that has only begun too; text outside of any belongs to a channel without a name."""
+def _split_messages(text: str) -> list[_Message]:
+    """All messages in order, an unfinished last one included; text outside of messages has an empty channel."""
     first, *others = _HARMONY.split(text)
-    found, channel, body, is_body = [_Message("", first)], "", "", True
+    messages, channel, body, is_body = [_Message("", first)], "", "", True
     for mark, piece in zip(others[::2], others[1::2], strict=True):
         if mark == "<|message|>":
             body, is_body = body + piece, True
         elif mark == "<|constrain|>":
             body += mark + piece if is_body else ""
         else:
-            found.append(_Message(channel, body))
+            messages.append(_Message(channel, body))
             channel = " ".join(piece.split()) if mark == "<|channel|>" else ""
             is_body = mark in _ENDS
             body = piece if is_body else ""
-    found.append(_Message(channel, body))
-    return [message for message in found if message.channel or message.body.strip()]
+    messages.append(_Message(channel, body))
+    return [message for message in messages if message.channel or message.body.strip()]
 
 
 _PLAIN_CHANNEL: Final = re.compile(r"assistant(final|analysis|commentary)")
 _PLAIN_THOUGHT: Final = re.compile(r"\s*(?:assistant)?(?:analysis|commentary)")
 
 
-def _after_plain_channels(text: str) -> str:
-    """Harmony whose marks were stripped and whose words were left: ``analysisWe need …assistantfinal{…}``."""
-    marks = list(_PLAIN_CHANNEL.finditer(text))
-    if marks:
-        last = marks[-1]
+def _strip_plain_channels(text: str) -> str:
+    """The final part of harmony whose marks were removed but not its words: ``analysisWe need …assistantfinal{…}``."""
+    channels = list(_PLAIN_CHANNEL.finditer(text))
+    if channels:
+        last = channels[-1]
         if last[1] != "final":
             raise NoAnswer("a thought that no answer follows")
         return text[last.end() :]

@@ -1,6 +1,6 @@
-"""What the provider's limits can carry: how often strategies want to ask, how often they may, what that leaves each.
+"""Compares the demand of all strategies with the provider's limits, and computes the cadence that those allow.
 
-Pure. Limits of tokens become requests by what a request has used so far; limits of a day are spread evenly over it.
+Pure. Token limits become requests by the average tokens of a request; daily limits are spread evenly over the day.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from engine.ratelimit.scheduler import PermitLimits
 MINUTES_OF_DAY: Final = 1_440
 
 
-class Want(Frozen):
-    """How many strategies want to ask one model every `cadence_s` seconds."""
+class Demand(Frozen):
+    """The number of strategies that want one request to a model every `cadence_s` seconds."""
 
     cadence_s: float
     strategies: int
 
 
 class RequestTokens(Frozen):
-    """Tokens of one request on the average: `reserved` before it is sent, the most that it may use, and `used` after.
+    """Average tokens of one request: `reserved` before it is sent, which is the most that it may use, and `used` after.
 
     The defaults are a prompt of 1,100 tokens, half of it cached, an answer and a little reasoning.
     """
@@ -30,10 +30,10 @@ class RequestTokens(Frozen):
 
 
 class Capacity(Frozen):
-    """Need and limit in requests a minute; `limited_by` is the limit's name, None if nothing is known to limit.
+    """Need and limit in requests per minute; `limited_by` is the limit's name, None if no limit is known.
 
-    `effective_cadence_s` is how often the strategies that want more than their fair share can ask, None if all get
-    what they want.
+    `effective_cadence_s` is the cadence of the strategies that want more than their fair share, None if all demand is
+    met.
     """
 
     need_rpm: float
@@ -46,43 +46,45 @@ class Capacity(Frozen):
         return self.effective_cadence_s is not None
 
 
-def capacity(wants: Sequence[Want], limits: PermitLimits, tokens: RequestTokens) -> Capacity:
-    """Of one model. Shares are max-min fair, as the limiter's queue makes them: who wants less than that gets it."""
-    need_rpm = sum(want.strategies * 60 / want.cadence_s for want in wants)
-    known = _requests_per_minute(limits, tokens)
-    name = min(known, key=lambda each: known[each]) if known else None
-    if name is None or need_rpm <= known[name]:
-        return Capacity(need_rpm=need_rpm, limit_rpm=known.get(name or ""), limited_by=name, effective_cadence_s=None)
+def compute_capacity(demands: Sequence[Demand], limits: PermitLimits, tokens: RequestTokens) -> Capacity:
+    """The capacity of one model. Shares are max-min fair, as those of the limiter's queue: a strategy that wants less
+    than the fair share gets what it wants."""
+    need_rpm = sum(demand.strategies * 60 / demand.cadence_s for demand in demands)
+    rpm_by_limit = _compute_requests_per_minute(limits, tokens)
+    if not rpm_by_limit:
+        return Capacity(need_rpm=need_rpm, limit_rpm=None, limited_by=None, effective_cadence_s=None)
+    name, limit_rpm = min(rpm_by_limit.items(), key=lambda item: item[1])
+    is_enough = need_rpm <= limit_rpm
     return Capacity(
         need_rpm=need_rpm,
-        limit_rpm=known[name],
+        limit_rpm=limit_rpm,
         limited_by=name,
-        effective_cadence_s=60 / _fair_share_rpm(wants, known[name]),
+        effective_cadence_s=None if is_enough else 60 / _compute_fair_share_rpm(demands, limit_rpm),
     )
 
 
-def _requests_per_minute(limits: PermitLimits, tokens: RequestTokens) -> dict[str, float]:
-    found = {
+def _compute_requests_per_minute(limits: PermitLimits, tokens: RequestTokens) -> dict[str, float]:
+    rpm_by_limit = {
         "rpm": limits.rpm,
-        "tpm": None if limits.tpm is None else _requests_in(limits.tpm, tokens),
+        "tpm": None if limits.tpm is None else _count_requests_in(limits.tpm, tokens),
         "rpd": None if limits.rpd is None else limits.rpd / MINUTES_OF_DAY,
-        "tpd": None if limits.tpd is None else _requests_in(limits.tpd, tokens) / MINUTES_OF_DAY,
+        "tpd": None if limits.tpd is None else _count_requests_in(limits.tpd, tokens) / MINUTES_OF_DAY,
     }
-    return {name: float(value) for name, value in found.items() if value is not None}
+    return {name: float(value) for name, value in rpm_by_limit.items() if value is not None}
 
 
-def _requests_in(limit: int, tokens: RequestTokens) -> float:
-    """How many requests one after another fit into a window: the last must find room for all that it reserves."""
+def _count_requests_in(limit: int, tokens: RequestTokens) -> float:
+    """How many requests in sequence fit into a window: the last one needs room for all that it reserves."""
     used = max(1.0, tokens.used)
     return 1 + max(0.0, limit - max(tokens.reserved, used)) / used
 
 
-def _fair_share_rpm(wants: Sequence[Want], limit_rpm: float) -> float:
-    """The share that fills the limit when nobody gets more than it, nor more than they want."""
-    left, strategies = limit_rpm, sum(want.strategies for want in wants)
-    for want in sorted(wants, key=lambda each: -each.cadence_s):
-        if 60 / want.cadence_s * strategies >= left:
+def _compute_fair_share_rpm(demands: Sequence[Demand], limit_rpm: float) -> float:
+    """The max-min fair share in requests per minute: satisfies small demands first, and divides the remainder."""
+    remaining_rpm, strategies = limit_rpm, sum(demand.strategies for demand in demands)
+    for demand in sorted(demands, key=lambda demand: -demand.cadence_s):
+        if 60 / demand.cadence_s * strategies >= remaining_rpm:
             break
-        left -= want.strategies * 60 / want.cadence_s
-        strategies -= want.strategies
-    return left / strategies
+        remaining_rpm -= demand.strategies * 60 / demand.cadence_s
+        strategies -= demand.strategies
+    return remaining_rpm / strategies

@@ -1,4 +1,4 @@
-"""Sliding windows over amounts (requests, tokens): the arithmetic under the limiter's promise. Time is passed in."""
+"""Sums of amounts (requests, tokens) in sliding windows, on which the limiter's guarantee rests. Time is passed in."""
 
 import math
 from collections import deque
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Entry:
-    """One or more amounts that leave the window together; `time` is that of the newest, so that none leaves early."""
+    """Amounts that leave the window together; `time` is that of the newest one, so that none leaves early."""
 
     first: float
     time: float
     amount: float
-    counted: bool = True
+    is_counted: bool = True
 
 
 class SlidingWindow:
-    """The sum of what was added within the last `length_s` seconds.
+    """The sum of all amounts of the last `length_s` seconds.
 
-    Amounts added within `grain_s` of each other share an entry, which bounds the memory of a day's window; 0 keeps all.
+    Amounts within `grain_s` seconds of each other share an entry, which bounds the memory of a day's window; with 0
+    every amount has its own.
     """
 
     def __init__(self, length_s: float, grain_s: float = 0.0) -> None:
@@ -28,6 +29,7 @@ class SlidingWindow:
         self._total = 0.0
 
     def add(self, now: float, amount: float) -> Entry:
+        """Adds `amount` at `now`, which must not be before the last addition; returns the entry that holds it."""
         self._total += amount
         last = self._entries[-1] if self._entries else None
         if last is not None and 0 <= now - last.first < self._grain_s:
@@ -39,20 +41,20 @@ class SlidingWindow:
         return entry
 
     def adjust(self, entry: Entry, difference: float) -> None:
-        """Corrects what was added; without effect once it has left the window."""
-        if entry.counted:
+        """Adds `difference` to an entry; without effect once the entry has left the window."""
+        if entry.is_counted:
             entry.amount += difference
             self._total += difference
 
-    def total(self, now: float) -> float:
-        self._forget(now)
+    def get_total(self, now: float) -> float:
+        self._drop_old(now)
         return self._total
 
-    def earliest_fit(self, now: float, amount: float, limit: float) -> float:
-        """The earliest time from `now` on at which `amount` more keeps the sum within `limit`; infinite if none."""
+    def find_earliest_fit(self, now: float, amount: float, limit: float) -> float:
+        """The earliest time from `now` on at which `amount` fits within `limit`; infinite if it never does."""
         if amount > limit:
             return math.inf
-        excess = self.total(now) + amount - limit
+        excess = self.get_total(now) + amount - limit
         at = now
         for entry in self._entries:
             if excess <= 0:
@@ -61,10 +63,10 @@ class SlidingWindow:
             at = entry.time + self._length_s
         return at
 
-    def _forget(self, now: float) -> None:
+    def _drop_old(self, now: float) -> None:
         while self._entries and now - self._entries[0].time >= self._length_s:
-            gone = self._entries.popleft()
-            gone.counted = False
-            self._total -= gone.amount
+            dropped = self._entries.popleft()
+            dropped.is_counted = False
+            self._total -= dropped.amount
         if not self._entries:
             self._total = 0.0

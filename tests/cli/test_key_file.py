@@ -22,7 +22,7 @@ def test_it_is_made_once_even_by_many_at_once(home: Path) -> None:
     (key,) = found
     assert key is not None
     assert parse_keys(key.get_secret_value())
-    path = key_file.key_path(settings)
+    path = key_file.get_key_path(settings)
     assert [entry.name for entry in path.parent.iterdir()] == ["encryption.key"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import SecretStr
 
-from engine.deciding.cycle import CycleOutcome
+from engine.deciding.cycle_interface import CycleOutcome
 from engine.domain.strategy import StrategyContext
 from engine.llm.groq_client import GroqClient
 from engine.platform.settings.settings import Settings

@@ -25,7 +25,7 @@ from engine.deciding.circuit_breaker import (
     try_admit,
 )
 from engine.deciding.circuit_breaker_file import BreakerFile
-from engine.deciding.schedule import next_tick, schedule_for
+from engine.deciding.schedule import build_cadence, find_next_tick
 from tests.actors.conftest import aster_url, groq_url, peers, scene, serve
 from tests.actors.scene import MakeScene
 from tests.cli.status.test_status_table import a_strategy, a_view, drawn
@@ -292,14 +292,14 @@ def test_a_thousand_probes_of_a_database_that_is_back_are_spread_over_their_cade
     """All breakers opened by one outage; each probes on its own grid, so that no second gets a crowd."""
     probes = Counter[int]()
     for number in range(1_000):
-        cadence = schedule_for(UUID(int=number), 45.0)
-        now, breaker = next_tick(cadence, 0.0), Breaker()
+        cadence = build_cadence(UUID(int=number), 45.0)
+        now, breaker = find_next_tick(cadence, 0.0), Breaker()
         while now < 600.0:
             breaker, is_admitted = try_admit(breaker, now)
             if is_admitted:
                 breaker = on_upstream_failure(breaker, now, "database: away", service="database")
-            now = next_tick(cadence, now)
-        probes[int(next_tick(cadence, max(600.0, breaker.until)))] += 1
+            now = find_next_tick(cadence, now)
+        probes[int(find_next_tick(cadence, max(600.0, breaker.until)))] += 1
     assert max(probes.values()) < 60
     assert max(probes) <= 600 + 60 + 45 + 1
 

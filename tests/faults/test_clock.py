@@ -11,7 +11,7 @@ from actors.runtime import restart_policy
 from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy
 from actors.runtime.restart_policy import Child, RestartDecision
 from engine.deciding.circuit_breaker import FAILURES_TO_OPEN, Breaker, on_upstream_failure, try_admit
-from engine.deciding.schedule import Cadence, missed_ticks, next_tick
+from engine.deciding.schedule import Cadence, count_missed_ticks, find_next_tick
 from engine.platform.settings.process_settings import ProcessSettings
 
 ROOT = Path(__file__).parents[2]
@@ -49,11 +49,11 @@ def test_nobody_schedules_by_the_wall_clock() -> None:
 def test_a_grid_survives_a_clock_that_jumps_an_hour(now: float, jump: float, period: float, share: float) -> None:
     """As after a suspend or on a clock that is set: one tick within a period, none doubled, the lost ones counted."""
     grid = Cadence(period, share * period)
-    ticked = next_tick(grid, now)
+    ticked = find_next_tick(grid, now)
     landed = max(0.0, ticked + jump)
-    after = next_tick(grid, landed)
+    after = find_next_tick(grid, landed)
     assert 0 < after - landed <= period * (1 + 1e-9)
-    missed = missed_ticks(grid, ticked, landed)
+    missed = count_missed_ticks(grid, ticked, landed)
     assert missed == 0 if jump < 0 else abs(missed - HOUR_S / period) <= 2
 
 

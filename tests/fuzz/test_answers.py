@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from engine.deciding.decision_parser import DecisionLimits, parse
+from engine.deciding.decision_parser import DecisionLimits, parse_decision
 from engine.domain.decision import Action, Decision
 from engine.platform.plain_text import sanitize_for_storage
 from engine.risk.entry_rules import UNRESTRICTED
@@ -58,7 +58,7 @@ def test_no_answer_raises_leaves_the_bounds_or_is_guessed_from() -> None:
     for number in range(CASES):
         text = answer(dice)
         try:
-            decision = parse(text, LIMITS)
+            decision = parse_decision(text, LIMITS)
             check(text, decision)
         except Exception as error:
             raise AssertionError(f"case {number} of seed {SEED}: {text[:2_000]!r}") from error

@@ -9,7 +9,7 @@ import random
 from decimal import Decimal
 from typing import Final
 
-from engine.deciding.decision_parser import DecisionLimits, parse
+from engine.deciding.decision_parser import DecisionLimits, parse_decision
 from engine.domain.decision import Action
 from engine.risk.entry_rules import UNRESTRICTED
 
@@ -78,7 +78,7 @@ def test_a_draft_in_a_thought_is_never_a_decision_and_what_follows_is() -> None:
         text = before + thought + (after if is_ended else "")
         if is_ended and is_answered:
             text += dice.choice(("", "\n", " ")) + decision("LONG", 9) + dice.choice(("", "\n", "<|im_end|>"))
-        found = parse(text, LIMITS)
+        found = parse_decision(text, LIMITS)
         told = f"case {number} of seed {SEED}: {text!r} gave {found}"
         assert found.action is not Action.SHORT, told
         if is_ended and is_answered:

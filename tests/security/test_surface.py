@@ -71,7 +71,7 @@ def test_a_token_opens_the_monitor_and_never_the_webhook_server() -> None:
 
 
 def test_by_default_everything_listens_on_loopback() -> None:
-    hosts = {host for host, _ in process_plan.listen_addresses(Settings()).values()}
+    hosts = {host for host, _ in process_plan.list_listen_addresses(Settings()).values()}
 
     assert hosts
     assert all(is_loopback(host) for host in hosts)

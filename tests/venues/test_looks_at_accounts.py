@@ -20,7 +20,7 @@ from tests.venues.test_outside_ends import check_nothing_is_left, happen, look
 from tests.webhook_server.conftest import until
 from webhook_server.app import WebhookServer, build
 from webhook_server.clock import SystemClock
-from webhook_server.reconciliation.venue_changes import MAX_SETTLEMENT_CHECKS
+from webhook_server.reconciliation.delisting import MAX_SETTLEMENT_CHECKS
 from webhook_server.venue_registry import VenueRegistry
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -122,15 +122,15 @@ def test_a_symbol_that_is_not_listed_is_settled_and_hides_no_other(floor: Floor)
 def test_a_fault_of_ours_in_one_symbol_hides_no_other(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
     floor.send()
     unreadable(floor)
-    changes = floor.server.reconciliation._looks._changes
-    real = changes.reconcile
+    reconciler = floor.server.reconciliation._comparer._reconciler
+    real = reconciler.reconcile
 
     def settle(user_id: UUID, exchange: str, symbol: str, *rest: Any, **more: Any) -> Any:
         if symbol == "AAAUSDT":
             raise ZeroDivisionError
         return real(user_id, exchange, symbol, *rest, **more)
 
-    monkeypatch.setattr(changes, "reconcile", settle)
+    monkeypatch.setattr(reconciler, "reconcile", settle)
     by_hand(floor, "SELL", floor.net())
     assert look(floor) == ["it could not be compared: ZeroDivisionError"]
     assert [each.symbol for each in floor.store.list_open_positions()] == ["AAAUSDT"]

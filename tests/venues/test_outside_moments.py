@@ -8,7 +8,7 @@ from tests.cli.conftest import Sparky, home, own_logging  # noqa: F401 - fixture
 from tests.venues.conftest import Floor
 from tests.venues.test_outside_ends import STOP, check_nothing_is_left, ends, happen, look, there
 from tests.venues.test_reconcile import ADOPT, sparky  # noqa: F401 - a fixture
-from webhook_server.reconciliation.venue_changes import FIRED
+from webhook_server.reconciliation.symbol_comparison import FIRED
 
 
 def by_hand(floor: Floor, side: str, quantity: str) -> None:

@@ -1,4 +1,4 @@
-"""When funding is read and booked: live from the income of an account, on paper from the rates of a venue."""
+"""The funding job: when payments are read, live from the income of an account, on paper from the rates of a venue."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,15 +22,14 @@ from webhook_server.venue_registry import Venues
 logger = structlog.get_logger()
 
 INTERVAL_S: Final = 15.0
-LOOKBACK_S: Final = (
-    12 * 3_600.0
-)  # what ended so lately is looked at, and what ended before that until its payments are read
-SymbolKey = tuple[str, str]  # exchange, symbol
-DuePayments = dict[str, dict[str, int]]  # by exchange and symbol: when a payment has become due
+# After its last exit a symbol is read for so long, and longer where its payments have not been read until then.
+LOOKBACK_S: Final = 12 * 3_600.0
+VenueSymbol = tuple[str, str]  # exchange, symbol
+DuePayments = dict[str, dict[str, int]]  # by exchange and symbol: when a payment became due (Unix ms)
 
 
 class FundingJob:
-    """One round: asks when payments are due, then books those of the accounts and symbols where one may be."""
+    """Finds out which payments have become due, then books those of the accounts and symbols that may have one."""
 
     def __init__(self, store: Store, venues: Venues, clock: Clock, metrics: Metrics) -> None:
         self._store = store
@@ -38,27 +37,30 @@ class FundingJob:
         self._clock = clock
         self._live = LiveFunding(store, venues, clock, metrics)
         self._paper = PaperFunding(store, venues, metrics)
-        self._calendars: dict[SymbolKey, FundingCalendar] = {}
+        self._calendars: dict[VenueSymbol, FundingCalendar] = {}
         self._schedules: dict[object, FundingSchedule] = {}
-        self._held: frozenset[SymbolKey] = frozenset()
+        self._held: frozenset[VenueSymbol] = frozenset()
         self._logged_failures: dict[object, str] = {}
 
     def run(self, should_continue: Callable[[], bool] = lambda: True) -> None:
-        """One round, while `should_continue()`. Raises UpstreamUnavailable for the database only."""
-        places = self._store.list_funding_symbols(LOOKBACK_S)
+        """One round, until `should_continue` is False. Raises UpstreamUnavailable for the database only."""
+        funding_symbols = self._store.list_funding_symbols(LOOKBACK_S)
         unavailable = UnavailableAccounts()
-        with low_priority():
-            due_payments = self._find_due_payments(places, should_continue)
-            live = [(("live", *key), own) for key, own in _group_by(places, _account_key, is_paper=False)]
-            paper = [(("paper", *key), own) for key, own in _group_by(places, _symbol_key, is_paper=True)]
+        with low_priority():  # orders go first within the venue's request limit
+            due_payments = self._find_due_payments(funding_symbols, should_continue)
+            live = [(("live", *key), own) for key, own in _group_by(funding_symbols, _get_account_key, is_paper=False)]
+            paper = [(("paper", *key), own) for key, own in _group_by(funding_symbols, _get_symbol_key, is_paper=True)]
             for key, own in [*live, *paper]:
                 if should_continue():
                     self._read_and_book(key, own, due_payments, unavailable)
         self._schedules = {key: self._schedules[key] for key, _ in [*live, *paper] if key in self._schedules}
 
-    def _find_due_payments(self, places: Iterable[FundingSymbol], should_continue: Callable[[], bool]) -> DuePayments:
-        """Asks, for all that is held or was in the last round, whether a payment has become due."""
-        held = frozenset(_symbol_key(each) for each in places if each.is_held)
+    def _find_due_payments(
+        self, funding_symbols: Iterable[FundingSymbol], should_continue: Callable[[], bool]
+    ) -> DuePayments:
+        """Payments that have become due in symbols that are held, or were in the last round: one may have been due
+        before an exit between the rounds."""
+        held = frozenset(_get_symbol_key(row) for row in funding_symbols if row.is_held)
         symbols, due_payments = held | self._held, DuePayments()
         self._held = held
         self._calendars = {key: self._calendars.get(key, FundingCalendar()) for key in symbols}
@@ -73,7 +75,8 @@ class FundingJob:
         return due_payments
 
     def _pop_due(self, exchange: str, symbol: str, calendar: FundingCalendar, unanswered: set[str]) -> int | None:
-        """A venue that does not answer is not asked again in the round: each silence lasts seconds."""
+        """The due time of a payment (Unix ms), or None. A venue that does not answer is added to `unanswered` and not
+        asked again in the round, since each timeout lasts seconds."""
         try:
             state = self._venues.funding(exchange).fetch_state(symbol)
         except UpstreamUnavailable:
@@ -82,26 +85,30 @@ class FundingJob:
         return None if state is None else calendar.pop_due(state)
 
     def _read_and_book(
-        self, key: object, places: list[FundingSymbol], due_payments: DuePayments, unavailable: UnavailableAccounts
+        self,
+        key: object,
+        funding_symbols: list[FundingSymbol],
+        due_payments: DuePayments,
+        unavailable: UnavailableAccounts,
     ) -> None:
-        first, now = places[0], self._clock.monotonic()
+        first, now = funding_symbols[0], self._clock.monotonic()
         schedule = self._schedules.setdefault(key, FundingSchedule())
-        symbols = {each.symbol for each in places}
+        symbols = {row.symbol for row in funding_symbols}
         schedule.expect(due_payments.get(first.exchange, {}), symbols)
         is_away = not first.is_paper and unavailable.should_skip(first.user_id, first.exchange)
-        if is_away or not schedule.is_due(now, symbols, is_held=any(each.is_held for each in places)):
+        if is_away or not schedule.is_due(now, symbols, is_held=any(row.is_held for row in funding_symbols)):
             return
         schedule.mark_failed(now)  # until it has succeeded
-        with self._isolate_failures(
-            first.exchange, first.symbol, None if first.is_paper else first.user_id, unavailable
-        ):
-            schedule.mark_read(now, symbols, self._paper.book(places) if first.is_paper else self._live.book(places))
+        user_id = None if first.is_paper else first.user_id
+        booker = self._paper if first.is_paper else self._live
+        with self._isolate_failures(first.exchange, first.symbol, user_id, unavailable):
+            schedule.mark_read(now, symbols, booker.book(funding_symbols))
 
     @contextmanager
     def _isolate_failures(
         self, exchange: str, symbol: str, user_id: UUID | None = None, unavailable: UnavailableAccounts | None = None
     ) -> Iterator[None]:
-        """One account's or symbol's fault is in no other's way; it is logged once."""
+        """Logs a fault of one account or symbol once and goes on with the others. Raises DatabaseUnavailable."""
         key = (exchange, symbol, user_id)
         try:
             yield
@@ -118,16 +125,16 @@ class FundingJob:
             logger.exception("funding_read_failed", exchange=exchange, symbol=symbol)
 
 
-def _account_key(place: FundingSymbol) -> tuple[str, str]:
-    return str(place.user_id), place.exchange
+def _get_account_key(funding_symbol: FundingSymbol) -> tuple[str, str]:
+    return str(funding_symbol.user_id), funding_symbol.exchange
 
 
-def _symbol_key(place: FundingSymbol) -> SymbolKey:
-    return place.exchange, place.symbol
+def _get_symbol_key(funding_symbol: FundingSymbol) -> VenueSymbol:
+    return funding_symbol.exchange, funding_symbol.symbol
 
 
 def _group_by(
-    places: Iterable[FundingSymbol], key: Callable[[FundingSymbol], tuple[str, str]], *, is_paper: bool
+    funding_symbols: Iterable[FundingSymbol], key: Callable[[FundingSymbol], tuple[str, str]], *, is_paper: bool
 ) -> list[tuple[tuple[str, str], list[FundingSymbol]]]:
-    own = sorted((each for each in places if each.is_paper is is_paper), key=key)
+    own = sorted((row for row in funding_symbols if row.is_paper is is_paper), key=key)
     return [(name, list(group)) for name, group in groupby(own, key)]

@@ -1,4 +1,4 @@
-"""Reads the payments of funding of one account, or of one symbol on paper, and books what is not booked yet."""
+"""Books funding payments that are not in the books yet: of one live account, or of one symbol on paper."""
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -26,18 +26,18 @@ from webhook_server.venue_registry import Venues
 logger = structlog.get_logger()
 
 FUNDING_FEE: Final = "FUNDING_FEE"
-MAX_LISTING_DELAY_MS: Final = 8 * HOUR_MS  # a payment may be shown so long after others that are younger
-LOOKBACK_MS: Final = 2 * HOUR_MS  # what has ended so long before a payment has nothing to do with it
-MAX_HOLD_S: Final = 600.0  # an order whose outcome is not known for longer does not hold a payment up
-MAX_PRICE_WAIT_S: Final = 3_600.0  # nor does a price that is not told
-MAX_ATTEMPTS: Final = 3
-# Worth a dollar each: those of orders, and what venues pay funding in besides (Binance: BNFCR in the EU).
+MAX_LISTING_DELAY_MS: Final = 8 * HOUR_MS  # a venue may list a payment so long after younger ones
+LOOKBACK_MS: Final = 2 * HOUR_MS  # of fills before a payment; positions that ended earlier have no share in it
+MAX_HOLD_S: Final = 600.0  # an order with an unknown outcome delays a payment so long and no longer
+MAX_PRICE_WAIT_S: Final = 3_600.0  # and so does a coin without a price
+MAX_ATTEMPTS: Final = 3  # of booking, each with newly read books
+# Worth a dollar each: quote assets of orders, and others that venues pay funding in (Binance: BNFCR in the EU).
 DOLLAR_ASSETS: Final = (*USD_ASSETS, "BNFCR", "FDUSD", "BUSD")
 NOTHING_HELD: Final = "nothing of the symbol was held by the books"
 
 
 class PricedPayment(NamedTuple):
-    """A payment in dollars; without a known worth it is 0, for a `reason`."""
+    """A payment in USD; 0 with a `reason` where its coin has no price."""
 
     income_id: str
     at_ms: int
@@ -46,7 +46,7 @@ class PricedPayment(NamedTuple):
 
 
 class LiveFunding:
-    """Of one live account: all its symbols at once, from where its income was read last."""
+    """Books the funding of one live account: all its symbols at once, from where its income was read last."""
 
     def __init__(self, store: Store, venues: Venues, clock: Clock, metrics: Metrics) -> None:
         self._store = store
@@ -57,60 +57,62 @@ class LiveFunding:
         self._unpriced_since: dict[tuple[UUID, str, str], float] = {}
         self._seen_payments: set[tuple[UUID, str, str, str]] = set()
 
-    def book(self, places: Sequence[FundingSymbol]) -> FundingResult:
-        """Raises what account and store raise."""
-        user_id, exchange = places[0].user_id, places[0].exchange
+    def book(self, funding_symbols: Sequence[FundingSymbol]) -> FundingResult:
+        """Books the payments of one account. Raises what the account and the store raise."""
+        user_id, exchange = funding_symbols[0].user_id, funding_symbols[0].exchange
         credentials = self._store.get_venue_credentials(user_id, exchange)
         if credentials is None:
             return FundingResult({})
-        first_ms = min(each.first_ms for each in places)
-        since_ms = max(first_ms, max(each.read_ms for each in places) - MAX_LISTING_DELAY_MS)
+        first_ms = min(row.first_ms for row in funding_symbols)
+        since_ms = max(first_ms, max(row.read_ms for row in funding_symbols) - MAX_LISTING_DELAY_MS)
         account = self._venues.live(exchange, credentials)
-        settled_ms = _find_settled_ms(self._venues.funding(exchange), places)
+        settled_ms = _find_settled_ms(self._venues.funding(exchange), funding_symbols)
         incomes = account.fetch_income(None, since_ms, FUNDING_FEE)
         rows = self._store.list_booked_payments(user_id, exchange, is_paper=False, since_ms=since_ms)
-        known = {(each.symbol, each.income_id) for each in rows}
+        booked = {(row.symbol, row.income_id) for row in rows}
         unbooked: dict[str, list[Income]] = {}
         for income in incomes:
-            if income.kind == FUNDING_FEE and (income.symbol, income.income_id) not in known:
+            if income.kind == FUNDING_FEE and (income.symbol, income.income_id) not in booked:
                 unbooked.setdefault(income.symbol, []).append(income)
-        incomplete = [
-            symbol for symbol, own in unbooked.items() if not self._book_symbol(places[0], symbol, own, account)
-        ]
-        read_ms = max(settled_ms, *(each.at_ms for each in incomes[-1:]), 0)
+        first = funding_symbols[0]
+        incomplete = [symbol for symbol, own in unbooked.items() if not self._book_symbol(first, symbol, own, account)]
+        read_ms = max(settled_ms, *(income.at_ms for income in incomes[-1:]), 0)
         if read_ms and not incomplete:
             self._store.set_funding_read_until(user_id, exchange, read_ms)
         return FundingResult(
-            _newest_by_symbol((each.symbol, each.at_ms) for each in incomes), is_complete=not incomplete
+            _find_newest_by_symbol((income.symbol, income.at_ms) for income in incomes), is_complete=not incomplete
         )
 
     def _book_symbol(
-        self, account_place: FundingSymbol, symbol: str, incomes: Sequence[Income], account: LiveVenue
+        self, account_symbol: FundingSymbol, symbol: str, incomes: Sequence[Income], account: LiveVenue
     ) -> bool:
-        """Whether all of them are booked now: not while an order in the symbol is under way, and, where several share
-        them, not at first sight, so that what ended at the venue just before the payment comes into the books first."""
-        place = account_place.model_copy(update={"symbol": symbol})
+        """Books `incomes` of `symbol` and returns whether all of them are booked.
+
+        They wait while an order in the symbol is under way, and, where several positions share them, until the second
+        round that shows them: positions that ended at the venue just before the payment are booked in between.
+        """
+        funding_symbol = account_symbol.model_copy(update={"symbol": symbol})
         since_ms = incomes[0].at_ms - LOOKBACK_MS
-        facts = _load_facts(self._store, place, since_ms)
-        if (facts.is_unsettled and self._should_wait(place)) or (
-            _are_shared(facts) and self._is_first_sight(incomes, account_place)
+        facts = _load_facts(self._store, funding_symbol, since_ms)
+        if (facts.is_unsettled and self._should_wait(funding_symbol)) or (
+            _has_several_holders(facts) and self._is_first_sight(incomes, account_symbol)
         ):
             return False
-        self._held_since.pop((place.user_id, place.exchange, symbol), None)
+        self._held_since.pop(_get_symbol_key(funding_symbol), None)
         is_complete = True
         for income in incomes:
-            paid = self._price_payment(income, account, place)
+            paid = self._price_payment(income, account, funding_symbol)
             if paid is None:
                 is_complete = False
             else:
-                facts = self._book_payment(place, paid, facts, since_ms)
+                facts = self._book_payment(funding_symbol, paid, facts, since_ms)
         return is_complete
 
-    def _price_payment(self, income: Income, account: LiveVenue, place: FundingSymbol) -> PricedPayment | None:
-        """In dollars, of another coin by its price when it was paid. None while a price that the venue has is not told:
-        then it is asked for again, for an hour."""
+    def _price_payment(self, income: Income, account: LiveVenue, funding_symbol: FundingSymbol) -> PricedPayment | None:
+        """`income` in USD, by the coin's price at the time of payment. None while the venue lists a price of the coin
+        and does not answer with it: that is tried again for an hour."""
         usd = income.amount if income.asset in DOLLAR_ASSETS else _fetch_worth(income, account)
-        key = (place.user_id, place.exchange, income.income_id)
+        key = (funding_symbol.user_id, funding_symbol.exchange, income.income_id)
         if usd is None and self._is_price_pending(income.asset, account, key):
             return None
         self._unpriced_since.pop(key, None)
@@ -129,47 +131,48 @@ class LiveFunding:
             return True
 
     def _book_payment(
-        self, place: FundingSymbol, paid: PricedPayment, facts: FundingFacts, since_ms: int
+        self, funding_symbol: FundingSymbol, paid: PricedPayment, facts: FundingFacts, since_ms: int
     ) -> FundingFacts:
-        """The facts as they were when it was booked, for the next one."""
+        """Books one payment; the facts that were valid then serve the next one. Raises DatabaseUnavailable when the
+        books change at every attempt."""
         for _ in range(MAX_ATTEMPTS):
             split = split_payment(paid.usd, paid.at_ms, facts)
             reason = paid.reason or (None if split.is_explained else NOTHING_HELD)
             shares = () if paid.reason else split.shares
             outcome = self._store.book_funding(
-                place, paid.income_id, paid.at_ms, shares, split.others_usd, reason, facts.last_fill_id
+                funding_symbol, paid.income_id, paid.at_ms, shares, split.others_usd, reason, facts.last_fill_id
             )
             if outcome == "changed":
-                facts = _load_facts(self._store, place, since_ms)
+                facts = _load_facts(self._store, funding_symbol, since_ms)
                 continue
             if outcome == "booked":
-                self._log_booking(place, paid, reason)
+                self._log_booking(funding_symbol, paid, reason)
             return facts
-        raise DatabaseUnavailable(f"the books of {place.symbol} changed whenever funding was booked")
+        raise DatabaseUnavailable(f"the books of {funding_symbol.symbol} changed whenever funding was booked")
 
-    def _is_first_sight(self, incomes: Sequence[Income], place: FundingSymbol) -> bool:
-        names = {(place.user_id, place.exchange, each.symbol, each.income_id) for each in incomes}
-        is_new = not names <= self._seen_payments
-        self._seen_payments = self._seen_payments | names if is_new else self._seen_payments - names
+    def _is_first_sight(self, incomes: Sequence[Income], funding_symbol: FundingSymbol) -> bool:
+        account = (funding_symbol.user_id, funding_symbol.exchange)
+        keys = {(*account, income.symbol, income.income_id) for income in incomes}
+        is_new = not keys <= self._seen_payments
+        self._seen_payments = self._seen_payments | keys if is_new else self._seen_payments - keys
         return is_new
 
-    def _should_wait(self, place: FundingSymbol) -> bool:
+    def _should_wait(self, funding_symbol: FundingSymbol) -> bool:
         now = self._clock.monotonic()
-        since = self._held_since.setdefault((place.user_id, place.exchange, place.symbol), now)
-        return now - since < MAX_HOLD_S
+        return now - self._held_since.setdefault(_get_symbol_key(funding_symbol), now) < MAX_HOLD_S
 
-    def _log_booking(self, place: FundingSymbol, paid: PricedPayment, reason: str | None) -> None:
-        fields = {"symbol": place.symbol, "income": paid.income_id, "usd": str(paid.usd)}
+    def _log_booking(self, funding_symbol: FundingSymbol, paid: PricedPayment, reason: str | None) -> None:
+        fields = {"symbol": funding_symbol.symbol, "income": paid.income_id, "usd": str(paid.usd)}
         if reason is None:
             self._metrics.funding_payments.labels("live").inc()
             logger.info("funding_booked", **fields)
         else:
             self._metrics.funding_unexplained.inc()
-            logger.warning("funding_unexplained", reason=reason, user=str(place.user_id), **fields)
+            logger.warning("funding_unexplained", reason=reason, user=str(funding_symbol.user_id), **fields)
 
 
 class PaperFunding:
-    """Of one symbol, for everybody who holds it on paper: at the venue's rate and mark price of each moment."""
+    """Books the funding of one symbol for all paper positions, at the venue's rate and mark price of each payment."""
 
     def __init__(self, store: Store, venues: Venues, metrics: Metrics) -> None:
         self._store = store
@@ -177,12 +180,12 @@ class PaperFunding:
         self._metrics = metrics
         self._logged_venues: set[str] = set()
 
-    def book(self, places: Sequence[FundingSymbol]) -> FundingResult:
-        """Raises what the source and the store raise."""
-        exchange, symbol = places[0].exchange, places[0].symbol
+    def book(self, funding_symbols: Sequence[FundingSymbol]) -> FundingResult:
+        """Books the payments of one symbol. Raises what the venue and the store raise."""
+        exchange, symbol = funding_symbols[0].exchange, funding_symbols[0].symbol
         source = self._venues.funding(exchange)
-        since = {each.user_id: max(each.first_ms, each.read_ms - MAX_LISTING_DELAY_MS) for each in places}
-        settled_ms = _find_settled_ms(source, places)
+        since = {row.user_id: max(row.first_ms, row.read_ms - MAX_LISTING_DELAY_MS) for row in funding_symbols}
+        settled_ms = _find_settled_ms(source, funding_symbols)
         history = source.fetch_history(symbol, min(since.values()))
         if history is None:
             if exchange not in self._logged_venues:
@@ -191,30 +194,30 @@ class PaperFunding:
             return FundingResult({})
         prices = _MarkPrices(source, symbol)
         is_complete = True
-        for place in places:
-            rates = [each for each in history if each.at_ms >= since[place.user_id]]
-            if not self._book_place(place, rates, prices):
+        for funding_symbol in funding_symbols:
+            rates = [rate for rate in history if rate.at_ms >= since[funding_symbol.user_id]]
+            if not self._book_place(funding_symbol, rates, prices):
                 is_complete = False
-            elif place.last_ms and settled_ms:
-                self._store.set_paper_funding_read_until(place, min(settled_ms, place.last_ms + MAX_LISTING_DELAY_MS))
-        return FundingResult(_newest_by_symbol((symbol, each.at_ms) for each in history), is_complete=is_complete)
+            elif funding_symbol.last_ms and settled_ms:
+                read_ms = min(settled_ms, funding_symbol.last_ms + MAX_LISTING_DELAY_MS)
+                self._store.set_paper_funding_read_until(funding_symbol, read_ms)
+        return FundingResult(_find_newest_by_symbol((symbol, rate.at_ms) for rate in history), is_complete=is_complete)
 
-    def _book_place(self, place: FundingSymbol, rates: Sequence[FundingRate], prices: "_MarkPrices") -> bool:
-        """Whether all are booked; not when the books have changed meanwhile."""
+    def _book_place(self, funding_symbol: FundingSymbol, rates: Sequence[FundingRate], prices: "_MarkPrices") -> bool:
+        """Books one person's payments at `rates`; False when the books have changed meanwhile, so that the next round
+        goes on."""
         if not rates:
             return True
-        since_ms = rates[0].at_ms
-        rows = self._store.list_booked_payments(
-            place.user_id, place.exchange, is_paper=True, since_ms=since_ms - MINUTE_MS
-        )
-        known = {(_payment_id(int(each.income_id)), each.position_id) for each in rows if each.symbol == place.symbol}
-        facts = _load_facts(self._store, place, since_ms - LOOKBACK_MS)
+        since_ms, key = rates[0].at_ms, _get_symbol_key(funding_symbol)
+        rows = self._store.list_booked_payments(*key[:2], is_paper=True, since_ms=since_ms - MINUTE_MS)
+        booked = {(_build_payment_id(int(row.income_id)), row.position_id) for row in rows if row.symbol == key[2]}
+        facts = _load_facts(self._store, funding_symbol, since_ms - LOOKBACK_MS)
         for rate in rates:
-            shares = _build_paper_shares(rate, facts, prices, known)
+            shares = _build_paper_shares(rate, facts, prices, booked)
             if not shares:
                 continue
             outcome = self._store.book_funding(
-                place, _payment_id(rate.at_ms), rate.at_ms, shares, ZERO, None, facts.last_fill_id
+                funding_symbol, _build_payment_id(rate.at_ms), rate.at_ms, shares, ZERO, None, facts.last_fill_id
             )
             if outcome == "changed":
                 return False
@@ -224,7 +227,7 @@ class PaperFunding:
 
 
 class _MarkPrices:
-    """Of one symbol at the moments of its payments, each asked for once."""
+    """Mark prices of one symbol at the times of its payments, each fetched once."""
 
     def __init__(self, source: FundingSource, symbol: str) -> None:
         self._source = source
@@ -240,16 +243,16 @@ class _MarkPrices:
 
 
 def _build_paper_shares(
-    rate: FundingRate, facts: FundingFacts, prices: _MarkPrices, known: set[tuple[str, UUID]]
+    rate: FundingRate, facts: FundingFacts, prices: _MarkPrices, booked: set[tuple[str, UUID]]
 ) -> list[FundingShare]:
-    """What each position pays or gets that is not booked."""
-    found = []
+    """The shares of all positions in one payment, without those that are `booked`."""
+    shares = []
     for history in build_histories(facts):
-        net = history.net_at(rate.at_ms)
-        if net and rate.rate and (_payment_id(rate.at_ms), history.position_id) not in known:
+        net = history.get_net_at(rate.at_ms)
+        if net and rate.rate and (_build_payment_id(rate.at_ms), history.position_id) not in booked:
             usd = decimals.product(decimals.product(net, prices.get_or_fetch(rate)), rate.rate).copy_negate()
-            found.append(allocate_share(decimals.round_for_books(usd), history, rate.at_ms))
-    return found
+            shares.append(allocate_share(decimals.round_for_books(usd), history, rate.at_ms))
+    return shares
 
 
 def _fetch_worth(income: Income, account: LiveVenue) -> Decimal | None:
@@ -261,7 +264,7 @@ def _fetch_worth(income: Income, account: LiveVenue) -> Decimal | None:
 
 
 def _is_listed(account: LiveVenue, asset: str) -> bool:
-    """Whether a price of it is to be had at all."""
+    """Whether the venue lists `asset` against any quote asset, so that it has a price."""
     for quote in QUOTE_ASSETS:
         try:
             account.fetch_instrument(f"{asset}{quote}")
@@ -271,37 +274,43 @@ def _is_listed(account: LiveVenue, asset: str) -> bool:
     return False
 
 
-def _payment_id(at_ms: int) -> str:
-    """Of a payment on paper, which has no name of its own: its minute, as a venue may tell its time a little otherwise
-    the next time."""
+def _build_payment_id(at_ms: int) -> str:
+    """An id for a payment on paper, where venues give none: its nearest minute, since a venue may report a slightly
+    different time when it is asked again."""
     return str((at_ms + MINUTE_MS // 2) // MINUTE_MS * MINUTE_MS)
 
 
-def _find_settled_ms(source: FundingSource, places: Sequence[FundingSymbol]) -> int:
-    """Up to when payments are read by a look that begins now, as far as that settles what has ended: the venue's time,
-    and never later than its last payment may be shown, as that time may be wrong. 0 where nothing has ended or the
-    venue tells no time."""
-    ended = max(places, key=lambda each: each.last_ms)
-    if not ended.last_ms:
+def _find_settled_ms(source: FundingSource, funding_symbols: Sequence[FundingSymbol]) -> int:
+    """Up to when (Unix ms) payments of ended positions are complete once a reading that begins now has succeeded; 0
+    where none has ended or the venue reports no time.
+
+    That is the venue's time, which may be wrong, so at most MAX_LISTING_DELAY_MS after the last exit.
+    """
+    last_ended = max(funding_symbols, key=lambda row: row.last_ms)
+    if not last_ended.last_ms:
         return 0
     try:
-        state = source.fetch_state(ended.symbol)
+        state = source.fetch_state(last_ended.symbol)
     except SparkyError:
         return 0
-    return 0 if state is None else min(state.at_ms, ended.last_ms + MAX_LISTING_DELAY_MS)
+    return 0 if state is None else min(state.at_ms, last_ended.last_ms + MAX_LISTING_DELAY_MS)
 
 
-def _are_shared(facts: FundingFacts) -> bool:
+def _has_several_holders(facts: FundingFacts) -> bool:
     return len(build_histories(facts)) > 1 or bool(facts.others_net)
 
 
-def _load_facts(store: Store, place: FundingSymbol, since_ms: int) -> FundingFacts:
+def _load_facts(store: Store, funding_symbol: FundingSymbol, since_ms: int) -> FundingFacts:
     return store.get_funding_facts(
-        place.user_id, place.exchange, place.symbol, is_paper=place.is_paper, since_ms=since_ms
+        *_get_symbol_key(funding_symbol), is_paper=funding_symbol.is_paper, since_ms=since_ms
     )
 
 
-def _newest_by_symbol(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
+def _get_symbol_key(funding_symbol: FundingSymbol) -> tuple[UUID, str, str]:
+    return funding_symbol.user_id, funding_symbol.exchange, funding_symbol.symbol
+
+
+def _find_newest_by_symbol(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
     found: dict[str, int] = {}
     for symbol, at_ms in rows:
         found[symbol] = max(at_ms, found.get(symbol, at_ms))

@@ -1,4 +1,4 @@
-"""When to look for payments of funding: at the start, when the venue says that one was due, and now and then."""
+"""When funding payments are read: at the start, after the venue's time of a payment, and once a minute."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,16 +7,16 @@ from typing import Final, NamedTuple
 from engine.venues.market_data.funding import FundingState
 
 SWEEP_EVERY_S: Final = 60.0
-EVERY_ROUND_UNTIL: Final = 8  # so many rounds after a payment was due it is looked for in each
-MAX_ROUNDS: Final = 40  # up to here in every second one; then the sweep finds it
+EVERY_ROUND_UNTIL: Final = 8  # an expected payment is read for in each round up to this one after it was due
+MAX_ROUNDS: Final = 40  # and in every second round up to this one; after that the sweep finds it
 
 
 @dataclass
 class FundingCalendar:
-    """When the next payment of one symbol is due, as its venue told last, and the newest that has become due."""
+    """The due time of one symbol's next payment by its venue's last answer (Unix ms)."""
 
     next_ms: int | None = None
-    is_zero_rate: bool = False  # a rate of 0
+    is_zero_rate: bool = False  # no payment follows a rate of 0
 
     def pop_due(self, state: FundingState) -> int | None:
         """The time of a payment that has become due since the last call, if one has."""
@@ -28,7 +28,7 @@ class FundingCalendar:
 
 
 class FundingResult(NamedTuple):
-    """What a look has found: the time of the newest payment by symbol, and whether all that is shown is booked."""
+    """The time of the newest payment by symbol (Unix ms), and whether all payments that the venue shows are booked."""
 
     newest_ms: Mapping[str, int]
     is_complete: bool = True
@@ -36,17 +36,17 @@ class FundingResult(NamedTuple):
 
 @dataclass
 class FundingSchedule:
-    """Of one account, or of one symbol on paper. `expected_payments` are payments that are due and not seen, by
-    symbol."""
+    """When one account, or one symbol on paper, is read next. `expected_payments` are due times (Unix ms) by symbol of
+    payments that no reading has shown; `rounds` counts since the newest became due."""
 
     expected_payments: dict[str, int] = field(default_factory=dict)
-    known_symbols: frozenset[str] = frozenset()  # symbols that were looked at before
+    known_symbols: frozenset[str] = frozenset()  # symbols that were held at the last reading
     rounds: int = 0
     read_at: float | None = None
     failed_at: float | None = None
 
     def expect(self, due_payments: Mapping[str, int], symbols: Iterable[str]) -> None:
-        """One more round: `due_payments` are payments that have become due."""
+        """Begins a round: `due_payments` are due times by symbol that have passed since the last round."""
         self.rounds += 1
         new = {symbol: due_payments[symbol] for symbol in symbols if symbol in due_payments}
         if new:
@@ -56,8 +56,10 @@ class FundingSchedule:
             self.expected_payments.clear()
 
     def is_due(self, now: float, symbols: Iterable[str], *, is_held: bool = True) -> bool:
-        """`now` is monotonic. Symbols that were entered since the last look are a reason too. After a failure what is
-        not held any more has time: its keys may never be good again."""
+        """Whether to read at monotonic `now`: for an expected payment, a symbol that is new, or the sweep.
+
+        After a failure an account without positions waits for the sweep: its keys may never be valid again.
+        """
         if not is_held and self.failed_at is not None and now - self.failed_at < SWEEP_EVERY_S:
             return False
         if self.read_at is None or now - self.read_at >= SWEEP_EVERY_S or not self.known_symbols.issuperset(symbols):
@@ -68,7 +70,7 @@ class FundingSchedule:
         self.failed_at = now
 
     def mark_read(self, now: float, symbols: Iterable[str], result: FundingResult) -> None:
-        """A look has succeeded. Where something is left to be booked the next one is due in the next round."""
+        """After a reading that succeeded. Where a payment is left to be booked the account is due in the next round."""
         self.failed_at = None
         self.read_at, self.known_symbols = (now if result.is_complete else None), frozenset(symbols)
         self.expected_payments = {

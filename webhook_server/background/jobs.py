@@ -1,7 +1,7 @@
-"""The server's own threads: what is done every so often, by one server at a time, and in nobody's way.
+"""Periodic jobs of the webhook server, on threads of their own, by one server at a time.
 
-Marking has a thread of its own, since it executes the stops and targets of paper positions; what asks venues about
-accounts may take long, and has another, and so has funding.
+Mark to market has a thread for itself, since it executes stop-losses and take-profits of paper positions and must not
+wait. Jobs that ask venues about accounts may take long, and share another; funding has a third.
 """
 
 import threading
@@ -29,15 +29,15 @@ logger = structlog.get_logger()
 EQUITY_EVERY_S: Final = 60.0
 RECOVERY_EVERY_S: Final = 30.0
 WATCH_EVERY_S: Final = 15.0
-ABANDONED_AFTER_S: Final = 60.0  # a request open for longer has no sender that still retries
+ABANDONED_AFTER_S: Final = 60.0  # signals expire after 60 s by default, so no sender retries an older request
 ShouldContinue = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Done in every round, or every so many seconds after it last succeeded; `first` instead of it the first time.
+    """Runs in every round, or `every_s` seconds after it last succeeded; `first` replaces `run` until it has succeeded.
 
-    What takes long asks the given `ShouldContinue` in between: after a False it does no more.
+    A job that takes long calls its `ShouldContinue` in between, and ends after a False.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Job:
 
 
 def build_price_jobs(store: Store, mark_to_market: MarkToMarket) -> tuple[Job, ...]:
-    """What depends on prices only."""
+    """Jobs that need prices only."""
     return (
         Job("marks", lambda _: mark_to_market.run_once()),
         Job("equity", lambda _: store.append_equity_points(EQUITY_EVERY_S / 2), EQUITY_EVERY_S),
@@ -57,7 +57,7 @@ def build_price_jobs(store: Store, mark_to_market: MarkToMarket) -> tuple[Job, .
 def build_account_jobs(
     recovery: Recovery, watchdog: ProtectionWatchdog, reconciliation_: Reconciliation, orphan_orders: OrphanOrderCleanup
 ) -> tuple[Job, ...]:
-    """What asks venues about people's accounts; what a dead server left half done comes first."""
+    """Jobs that ask venues about accounts. Recovery comes first: the others skip symbols with a request under way."""
     recover_abandoned = partial(recovery.run, ABANDONED_AFTER_S)
     return (
         Job("recovery", recover_abandoned, RECOVERY_EVERY_S, first=partial(recovery.run, 0.0)),
@@ -68,12 +68,12 @@ def build_account_jobs(
 
 
 def build_funding_jobs(funding: FundingJob) -> tuple[Job, ...]:
-    """What is paid for positions; in no hurry, so that nothing that protects them waits for it."""
+    """Funding alone: it can wait, and the jobs that protect positions must not wait for it."""
     return (Job("funding", funding.run, FUNDING_EVERY_S),)
 
 
 class JobRunner:
-    """One thread that does its jobs in turn, only while `is_active`: what is kept here one server keeps at a time."""
+    """One thread that runs its jobs in order, while `is_active` says that this server holds the lease."""
 
     def __init__(
         self, name: str, jobs: Sequence[Job], clock: Clock, interval_s: float, is_active: ShouldContinue
@@ -90,7 +90,7 @@ class JobRunner:
         self._thread.start()
 
     def stop(self) -> None:
-        """Says that the job under way is the last; does not wait for it."""
+        """Lets the job under way be the last; does not wait for it."""
         self._stopping.set()
 
     def join(self, grace_s: float) -> None:
@@ -117,7 +117,8 @@ class JobRunner:
         return done_at is None or self._clock.monotonic() - done_at >= job.every_s
 
     def _run_job(self, job: Job) -> None:
-        """What fails is tried again in the next round, and keeps no other job from its turn: the thread must live."""
+        """Runs one job; a failure is logged and tried again in the next round, so that the thread and the other jobs
+        go on."""
         run = job.first if job.first is not None and job.name not in self._done_at else job.run
         try:
             run(self._should_continue)

@@ -1,7 +1,7 @@
-"""One webhook server executes at a time: whoever holds the lease in the database; others stand by and take over.
+"""The lease of the one webhook server that executes; others stand by and take over.
 
-The database looks at the lease whenever a request begins or an order is about to leave, so that a server that slept
-through its end sends nothing.
+The database checks the lease whenever a request begins or an order is about to be sent, so that a server that was
+suspended beyond its lease sends nothing.
 """
 
 import os
@@ -20,28 +20,29 @@ logger = structlog.get_logger()
 
 TTL_S: Final = 5.0
 RENEW_S: Final = 1.0
-POLL_S: Final = 0.25  # while another server has it
+POLL_S: Final = 0.25  # while another server holds it
 
 
 class Lease:
-    """Takes the lease and keeps it, on a thread of its own, which never raises."""
+    """Acquires and renews the lease on a thread of its own, which never raises."""
 
     def __init__(self, store: Store, owner: str, metrics: Metrics) -> None:
         self.owner = owner
         self._store = store
         self._metrics = metrics
-        self._is_held: bool | None = None  # nothing is known yet
+        self._is_held: bool | None = None  # None before the first answer of the database
         self.on_lost: Callable[[], None] = lambda: None  # called on the lease's thread
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
     @property
     def is_held(self) -> bool:
-        """As of the last renewal; the database has the last word."""
+        """Whether the lease was held at the last renewal; `verify` asks the database."""
         return self._is_held is True
 
     def verify(self) -> bool:
-        """Whether the database says so now: for what is sent without a request of its own. Raises as the store does."""
+        """Whether the lease is held now, by the database: for orders that are sent without a request. Raises what the
+        store raises."""
         return self._store.has_webhook_lease(self.owner)
 
     def start(self) -> None:
@@ -49,14 +50,14 @@ class Lease:
         self._thread.start()
 
     def stop(self) -> None:
-        """Gives the lease back, so that another server need not wait for its end."""
+        """Releases the lease, so that another server need not wait until it expires."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(RENEW_S + 1)
         try:
             self._store.release_webhook_lease(self.owner)
         except SparkyError as error:
-            logger.warning("lease_not_released", reason=str(error))  # it ends by itself
+            logger.warning("lease_not_released", reason=str(error))  # it expires by itself
 
     def _run(self) -> None:
         while not self._stopping.wait(RENEW_S if self.is_held else POLL_S):
@@ -66,9 +67,10 @@ class Lease:
         try:
             is_held = self._store.hold_webhook_lease(self.owner, TTL_S)
         except SparkyError as error:
+            # `is_held` stays: without a database nothing executes anyway, and waiting signals should survive a blink.
             logger.warning("lease_unknown", reason=str(error))
             return
-        if is_held != self._is_held and not (is_held and self._is_held is None):  # a first server needs no word
+        if is_held != self._is_held and not (is_held and self._is_held is None):  # the usual start is not logged
             logger.info("executing" if is_held else "standing_by", owner=self.owner)
         has_lost = self._is_held is True and not is_held
         self._is_held = is_held
@@ -78,9 +80,9 @@ class Lease:
 
 
 def build_owner_name(host: str, port: int) -> str:
-    """A name that a successor on the same address shares: only one process can listen there, so it need not wait.
+    """The owner's name, by listening address: a restarted server has the same one and need not wait for the lease.
 
-    The address counts within one network namespace of one boot of one machine.
+    Only one process can listen on an address within one network namespace of one boot of one machine.
     """
-    endpoint = f"{port}" if port else f"pid-{os.getpid()}"  # port 0 is whichever is free
+    endpoint = f"{port}" if port else f"pid-{os.getpid()}"  # port 0 takes a free port, which says nothing
     return f"{network_namespace_id()}/{host}:{endpoint}"

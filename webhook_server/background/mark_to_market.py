@@ -1,7 +1,7 @@
-"""Keeps open positions at the market's price and sees to stops and targets, one round at a time.
+"""Marks open positions to the market's price and executes stop-losses and take-profits, one round at a time.
 
-On paper this is what executes them. At a live venue orders wait for the price, which `ProtectionWatchdog` sees to;
-should they not be there, this closes the position none the less.
+Paper positions end here alone. At a live venue trigger orders wait for the price, which `ProtectionWatchdog` maintains;
+where they are missing, this closes the position.
 """
 
 import itertools
@@ -28,8 +28,8 @@ logger = structlog.get_logger()
 
 
 class MarkToMarket:
-    """One round: price every symbol that anybody holds, write it to the books, exit what has met its stop or target, or
-    on paper has no margin left."""
+    """One round: prices every symbol with an open position, writes the price to the books, and exits positions that
+    have reached their stop-loss or take-profit, or on paper have no margin left."""
 
     def __init__(self, store: Store, venues: Venues, exits: ProtectiveExits, clock: Clock, metrics: Metrics) -> None:
         self._store = store
@@ -40,16 +40,17 @@ class MarkToMarket:
         self._unpriced: set[tuple[str, str]] = set()
 
     def run_once(self) -> None:
-        """Raises UpstreamUnavailable when the database is away; a symbol without a price is counted and left out."""
+        """Runs one round. A symbol without a price is counted and left out. Raises UpstreamUnavailable for the database
+        only."""
         positions = self._store.list_open_positions()
         self._metrics.open_positions.set(len(positions))
-        has_paper = any(each.is_paper for each in positions)
+        has_paper = any(position.is_paper for position in positions)
         paper = PaperRound(self._venues, positions, self._store.list_paper_margins() if has_paper else ())
         for (exchange, symbol), held in group_by_symbol(positions):
             if self._is_delisted(exchange, symbol):
                 self._exit_delisted(held)
                 continue
-            if any(each.is_paper for each in held):
+            if any(position.is_paper for position in held):
                 paper.fetch_mark_price(exchange, symbol)
             ticker = self._fetch_ticker(exchange, symbol)
             if ticker is not None:
@@ -57,7 +58,7 @@ class MarkToMarket:
                 self._exit_triggered(held, ticker.last)
                 self._exit_ended_by_market(paper.find_exits(exchange, symbol, held, ticker), ticker)
         self._exit_ended_by_market(paper.find_cross_exits())
-        self._store.update_margins(paper.build_margin_notes())
+        self._store.update_margins(paper.build_margin_updates())
         self._metrics.last_mark.set(self._clock.now().timestamp())
 
     def _fetch_ticker(self, exchange: str, symbol: str) -> Ticker | None:
@@ -74,36 +75,36 @@ class MarkToMarket:
         return ticker
 
     def _is_delisted(self, exchange: str, symbol: str) -> bool:
-        """False where that is not known."""
+        """Whether the venue lists the symbol no more; False where it does not answer, since an exit is final."""
         try:
             return find_listed_instrument(self._venues.quotes(exchange), symbol) is None
         except SparkyError:
             return False
 
     def _exit_delisted(self, positions: Iterable[Position]) -> None:
-        """Ends paper positions in a symbol that the exchange lists no more; live ones are settled by their venue."""
+        """Exits paper positions in a delisted symbol; a live one is settled by its venue, see `DelistedReconciler`."""
         for position in positions:
             if position.is_paper:
                 self._exits.exit(position, DELISTED)
 
     def _exit_triggered(self, positions: Iterable[Position], price: Decimal) -> None:
-        """Of live positions, whose orders at the venue come first."""
+        """Exits live positions by the last price. Paper ones have more exact rules, see `PaperRound`."""
         for position in positions:
             reason = None if position.is_paper else sizing.find_triggered_exit(position, price)
             if reason is not None:
                 self._exits.exit(position, reason)
 
     def _exit_ended_by_market(self, exits: Iterable[MarketExit], ticker: Ticker | None = None) -> None:
-        """Of paper positions."""
+        """Exits paper positions that the market has ended."""
         for position, end in exits:
             self._exits.exit(position, end.reason, build_exit_terms(end, ticker))
 
 
 def group_by_symbol(positions: Iterable[Position]) -> Iterator[tuple[tuple[str, str], list[Position]]]:
-    """Positions grouped by (exchange, symbol), so that each is priced once."""
+    """Positions grouped by (exchange, symbol), so that each symbol is priced once."""
 
     def key(position: Position) -> tuple[str, str]:
         return position.exchange, position.symbol
 
-    for name, group in itertools.groupby(sorted(positions, key=key), key):
-        yield name, list(group)
+    for symbol_key, group in itertools.groupby(sorted(positions, key=key), key):
+        yield symbol_key, list(group)

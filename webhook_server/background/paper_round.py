@@ -1,13 +1,13 @@
-"""One round of comparing paper positions with the market: with the prices of now, and with the candles until now.
+"""Compares paper positions with the market in one round: with present prices, and with the candles until now.
 
-Now a position is liquidated by the mark price, and stopped by the last one, as live. A price that is older than the
-entry, or old by the venue's clock, ends nothing.
+As live, the present mark price liquidates a position, and the present last price triggers its stop-loss or take-profit.
+A price that is older than the entry, or stale by the venue's clock, ends nothing.
 
-What happened between two rounds, or while no server ran, is in the one-minute candles. Each that has closed counts,
-from the first that opened after the position was entered or added to last: in the minute before that only the prices
-that rounds see count. `watched_until_ms` of the books says how far that went, and is noted after the exits were made,
-so that a server that dies in between leaves nothing out. With each new candle the last ten minutes are looked at again,
-as far as nothing has changed in what is held: a venue may tell a candle late, or other than it first told it.
+One-minute candles show what happened between two rounds, or while no server ran. Every closed candle counts that opened
+after the last entry or addition; within the minute of that entry only the prices that rounds see count. The column
+`watched_until_ms` says how far candles were compared, and is written after the exits are made, so that a server that
+dies in between misses nothing. With each new candle the last ten minutes are compared again, unless the position has
+changed since: a venue may publish a candle late, or correct it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,16 +35,16 @@ logger = structlog.get_logger()
 
 MINUTE_MS: Final = 60_000
 RECHECK_MS: Final = 10 * MINUTE_MS
-MAX_PRICE_AGE_MS: Final = 30_000  # of a price, by the venue's clock
-MAX_CANDLES: Final = 1_440  # what was missed longer ago than a day is not looked at
+MAX_PRICE_AGE_MS: Final = 30_000  # by the venue's clock
+MAX_CANDLES: Final = 1_440  # one day; older candles are not compared after a long downtime
 UNKNOWN_MARK_PRICE: Final = MarkPrice(price=None, at_ms=None, clock_ms=0)
 MarketExit = tuple[Position, PaperExit]
 
 
 @dataclass
 class _CheckedPosition:
-    """A position in this round: `bars` are the closed candles that count, `last` and `mark` the prices of now that do.
-    `price` is for showing; `has_all_candles` says that no candle is missing that there should be by now."""
+    """A position in this round: `bars` are the closed candles that count, `last` and `mark` the present prices that do
+    (None: missing or stale). `price` is for display. `has_all_candles` is False while candles up to now are missing."""
 
     position: Position
     stake: MarginedPosition
@@ -63,64 +63,73 @@ class _CheckedPosition:
 
     @property
     def margin_usd(self) -> Decimal | None:
-        """Its own margin; None where it shares one."""
+        """The position's own margin in USD; None with cross margin."""
         return None if self.is_cross else liquidation.calculate_isolated_margin(self.position)
 
 
 class PaperRound:
-    """Made anew for every round, with what the books say of all paper positions."""
+    """Built anew for every round from `positions`, of which the live ones are dropped, and the `margins` of the paper
+    ones."""
 
     def __init__(self, venues: Venues, positions: Iterable[Position], margins: Iterable[PaperMargin]) -> None:
         self._venues = venues
-        self._positions = [each for each in positions if each.is_paper]
-        self._margins = {each.position_id: each for each in margins}
+        self._positions = [position for position in positions if position.is_paper]
+        self._margins = {margin.position_id: margin for margin in margins}
         self._checked_positions: dict[UUID, _CheckedPosition] = {}
         self._marks: dict[tuple[str, str], MarkPrice | None] = {}
         self._exited_ids: set[UUID] = set()
         self.is_history_unavailable = False  # whether a venue could not be asked for candles
 
     def fetch_mark_price(self, exchange: str, symbol: str) -> None:
-        """Asks for the mark price and the venue's clock; before the last price is asked for, which is no older then."""
+        """Fetches the mark price and the venue's clock. Call it before fetching the last price, which must not be older
+        than that clock."""
         try:
             self._marks[exchange, symbol] = self._venues.history(exchange).fetch_mark_price(symbol)
         except SparkyError as error:
             logger.warning("mark_price_unavailable", exchange=exchange, symbol=symbol, reason=str(error))
 
     def find_exits(self, exchange: str, symbol: str, held: Iterable[Position], ticker: Ticker) -> Iterator[MarketExit]:
-        """Those of the paper positions in a symbol that the market has ended each for itself, at stop, target or
-        isolated margin. Without candles the prices of now count alone; without an instrument, in a later round."""
-        paper = [each for each in held if each.is_paper and each.id in self._margins]
-        for each in self._check_symbol(exchange, symbol, paper, ticker) if paper else ():
-            given = (each.position, each.stake, each.margin_usd)
-            found = (liquidation.find_exit_in_bar(*given, bar, each.tick) for bar in each.bars)
-            end = next((end for end in found if end is not None), None)
-            end = end or liquidation.find_exit_now(*given, each.last, each.mark, each.tick)
+        """Exits of paper positions in one symbol at stop-loss, take-profit or isolated liquidation; see
+        `find_cross_exits` for cross margin. Without candles only present prices count; without an instrument none are
+        found until a later round."""
+        paper = [position for position in held if position.is_paper and position.id in self._margins]
+        for checked in self._check_symbol(exchange, symbol, paper, ticker) if paper else ():
+            margined = (checked.position, checked.stake, checked.margin_usd)
+            past_ends = (liquidation.find_exit_in_bar(*margined, bar, checked.tick) for bar in checked.bars)
+            end = next((past_end for past_end in past_ends if past_end is not None), None)
+            end = end or liquidation.find_exit_now(*margined, checked.last, checked.mark, checked.tick)
             if end is not None:
-                self._exited_ids.add(each.position.id)
-                yield each.position, end
+                self._exited_ids.add(checked.position.id)
+                yield checked.position, end
 
     def find_cross_exits(self) -> Iterator[MarketExit]:
-        """Those with cross margin that have used up what their strategy has; once all symbols have their prices."""
-        for book in self._cross_groups():
-            ends = _find_group_exits(book, self._wallet_usd(book[0].position))
-            for each in book:
-                if each.position.id in ends:
-                    self._exited_ids.add(each.position.id)
-                    yield each.position, ends[each.position.id]
+        """Liquidations of positions with cross margin. Call it after `find_exits` of all symbols, since a strategy's
+        positions share one wallet."""
+        for group in self._group_cross_positions():
+            ends = _find_group_exits(group, self._compute_shared_wallet_usd(group[0].position))
+            for checked in group:
+                if checked.position.id in ends:
+                    self._exited_ids.add(checked.position.id)
+                    yield checked.position, ends[checked.position.id]
 
-    def build_margin_notes(self) -> Iterator[MarginUpdate]:
-        """What is new of the positions that go on."""
-        books = self._cross_groups()
-        cross_prices = {name: price for book in books for name, price in self._cross_liquidation_prices(book)}
-        complete_ids = {each.position.id for book in books if _has_all_candles(book) for each in book}
-        for name, each in self._checked_positions.items():
-            until_ms = each.checked_until_ms if name in complete_ids or not each.is_cross else None
-            own = None if each.margin_usd is None else each.stake.calculate_liquidation_price(each.margin_usd)
-            price = _round_to_tick(own if each.margin_usd is not None else cross_prices.get(name), each.tick)
-            is_new = price != each.position.liquidation_price
-            if name not in self._exited_ids and (is_new or until_ms is not None):
+    def build_margin_updates(self) -> Iterator[MarginUpdate]:
+        """Changed liquidation prices and compared-until times of the positions that stay open."""
+        groups = self._group_cross_positions()
+        cross_prices = {
+            position_id: price
+            for group in groups
+            for position_id, price in self._compute_cross_liquidation_prices(group)
+        }
+        complete_ids = {checked.position.id for group in groups if _has_all_candles(group) for checked in group}
+        for position_id, checked in self._checked_positions.items():
+            until_ms = checked.checked_until_ms if position_id in complete_ids or not checked.is_cross else None
+            own = None if checked.margin_usd is None else checked.stake.calculate_liquidation_price(checked.margin_usd)
+            exact_price = own if checked.margin_usd is not None else cross_prices.get(position_id)
+            price = _round_to_tick(exact_price, checked.tick)
+            is_new = price != checked.position.liquidation_price
+            if position_id not in self._exited_ids and (is_new or until_ms is not None):
                 yield MarginUpdate(
-                    position_id=name, liquidation_price=price, updates_price=is_new, watched_until_ms=until_ms
+                    position_id=position_id, liquidation_price=price, updates_price=is_new, watched_until_ms=until_ms
                 )
 
     def _check_symbol(
@@ -132,18 +141,23 @@ class PaperRound:
             logger.warning("instrument_unavailable", exchange=exchange, symbol=symbol, reason=str(error))
             return []
         mark_price = self._marks.get((exchange, symbol), UNKNOWN_MARK_PRICE)
-        checked_positions = [self._build_checked_position(each, instrument, ticker, mark_price) for each in held]
-        self._checked_positions |= {each.position.id: each for each in checked_positions}
+        checked_positions = [
+            self._build_checked_position(position, instrument, ticker, mark_price) for position in held
+        ]
+        self._checked_positions |= {checked.position.id: checked for checked in checked_positions}
         now_ms = max(ticker.at_ms, 0 if mark_price is None else mark_price.clock_ms)
         until_ms = now_ms - now_ms % MINUTE_MS
-        if until_ms <= min(self._checked_until_ms(each, until_ms) for each in held):
+        if until_ms <= min(self._find_checked_until_ms(position, until_ms) for position in held):
             return checked_positions
-        since = {each.position.id: self._first_candle_ms(each.position, until_ms) for each in checked_positions}
+        since = {
+            checked.position.id: self._find_first_candle_ms(checked.position, until_ms) for checked in checked_positions
+        }
         candles = self._fetch_candles(exchange, symbol, min(since.values()), until_ms)
-        for each in checked_positions:
-            each.has_all_candles = bool(candles)
-            each.bars = [_build_bar(one) for one in candles if one.open_time_ms >= since[each.position.id]]
-            each.checked_until_ms = candles[-1].open_time_ms + MINUTE_MS if candles else None
+        for checked in checked_positions:
+            checked.has_all_candles = bool(candles)
+            since_ms = since[checked.position.id]
+            checked.bars = [_build_bar(candle) for candle in candles if candle.open_time_ms >= since_ms]
+            checked.checked_until_ms = candles[-1].open_time_ms + MINUTE_MS if candles else None
         return checked_positions
 
     def _build_checked_position(
@@ -163,91 +177,93 @@ class PaperRound:
         price = ticker.last if mark is None else mark.close
         return _CheckedPosition(position, stake, instrument.tick, margin.wallet_usd, price, last, mark)
 
-    def _first_candle_ms(self, position: Position, until_ms: int) -> int:
-        """When the first candle opened that counts; all that was before the entry does not."""
-        seen_ms, changed_ms = self._checked_until_ms(position, until_ms), self._margins[position.id].changed_ms
-        again_ms = seen_ms if changed_ms is None else max(seen_ms - RECHECK_MS, _round_up_to_minute(changed_ms))
-        return max(self._entered_ms(position, until_ms), min(seen_ms, again_ms))
+    def _find_first_candle_ms(self, position: Position, until_ms: int) -> int:
+        """The open time of the first candle to compare, never before the entry. Candles of the last ten minutes are
+        compared again, as far as the position has not changed since."""
+        checked_ms, changed_ms = self._find_checked_until_ms(position, until_ms), self._margins[position.id].changed_ms
+        recheck_ms = checked_ms if changed_ms is None else max(checked_ms - RECHECK_MS, _round_up_to_minute(changed_ms))
+        return max(self._get_entered_ms(position, until_ms), min(checked_ms, recheck_ms))
 
-    def _checked_until_ms(self, position: Position, until_ms: int) -> int:
-        """Until when candles were compared with it, or since when they can be; with cross margin, with all of its
-        strategy, whose prices of a minute belong together."""
-        each = [position]
+    def _find_checked_until_ms(self, position: Position, until_ms: int) -> int:
+        """Up to when candles were compared with `position`, at first its entry. With cross margin the earliest time of
+        the strategy's positions, since one minute's prices of all of them are compared together."""
+        group = [position]
         if liquidation.is_cross(position, self._margins[position.id].wallet_usd):
-            each = self._list_cross_positions(position)
-        seen_ms = min(one.watched_until_ms or self._entered_ms(one, until_ms) for one in each)
-        return max(seen_ms, self._entered_ms(position, until_ms))
+            group = self._list_cross_positions(position)
+        checked_ms = min(other.watched_until_ms or self._get_entered_ms(other, until_ms) for other in group)
+        return max(checked_ms, self._get_entered_ms(position, until_ms))
 
     def _list_cross_positions(self, position: Position) -> list[Position]:
-        """The cross positions of its strategy."""
-        own = [each for each in self._positions if each.strategy_id == position.strategy_id]
-        return [each for each in own if each.margin_mode is position.margin_mode and each.id in self._margins]
+        """The cross positions of the strategy of `position`, itself included."""
+        own = [other for other in self._positions if other.strategy_id == position.strategy_id]
+        return [other for other in own if other.margin_mode is position.margin_mode and other.id in self._margins]
 
-    def _entered_ms(self, position: Position, until_ms: int) -> int:
+    def _get_entered_ms(self, position: Position, until_ms: int) -> int:
         entered_ms = self._margins[position.id].entered_ms
         return until_ms if entered_ms is None else _round_up_to_minute(entered_ms)
 
     def _fetch_candles(self, exchange: str, symbol: str, since_ms: int, until_ms: int) -> list[Candle]:
-        """The closed candles from `since_ms` on; none where the venue tells none."""
+        """The closed candles from `since_ms` on; none where the venue does not answer."""
         count = min(MAX_CANDLES, (until_ms - since_ms) // MINUTE_MS)
         try:
-            found = self._venues.history(exchange).fetch_candles(symbol, "1m", count).candles
+            candles = self._venues.history(exchange).fetch_candles(symbol, "1m", count).candles
         except SparkyError as error:
             logger.warning("candle_history_unavailable", exchange=exchange, symbol=symbol, reason=str(error))
             self.is_history_unavailable = True
             return []
-        return [each for each in found if each.open_time_ms >= since_ms]
+        return [candle for candle in candles if candle.open_time_ms >= since_ms]
 
-    def _cross_groups(self) -> list[list[_CheckedPosition]]:
-        """The cross positions that go on, by strategy; only where all of a strategy's have a price now."""
-        books: dict[UUID, list[Position]] = {}
-        for each in self._positions:
-            wallet_usd = self._margins[each.id].wallet_usd if each.id in self._margins else None
+    def _group_cross_positions(self) -> list[list[_CheckedPosition]]:
+        """The open cross positions of each strategy whose positions all have a present price. A group with a missing
+        price is left out: its equity is not known, so nothing of it may be liquidated."""
+        by_strategy: dict[UUID, list[Position]] = {}
+        for position in self._positions:
+            wallet_usd = self._margins[position.id].wallet_usd if position.id in self._margins else None
             if (
-                each.strategy_id is not None
-                and liquidation.is_cross(each, wallet_usd)
-                and each.id not in self._exited_ids
+                position.strategy_id is not None
+                and liquidation.is_cross(position, wallet_usd)
+                and position.id not in self._exited_ids
             ):
-                books.setdefault(each.strategy_id, []).append(each)
-        priced = [
-            [self._checked_positions[each.id] for each in book if each.id in self._checked_positions]
-            for book in books.values()
+                by_strategy.setdefault(position.strategy_id, []).append(position)
+        return [
+            [self._checked_positions[position.id] for position in group]
+            for group in by_strategy.values()
+            if all(position.id in self._checked_positions for position in group)
         ]
-        return [book for book, whole in zip(priced, books.values(), strict=True) if len(book) == len(whole)]
 
-    def _wallet_usd(self, position: Position) -> Decimal:
-        """What the cross positions of its strategy share."""
-        own = [each for each in self._positions if each.strategy_id == position.strategy_id]
+    def _compute_shared_wallet_usd(self, position: Position) -> Decimal:
+        """The wallet in USD that the cross positions of the strategy of `position` share."""
+        own = [other for other in self._positions if other.strategy_id == position.strategy_id]
         wallet_usd = self._margins[position.id].wallet_usd
         return liquidation.calculate_cross_wallet(wallet_usd or Decimal(0), own)
 
-    def _cross_liquidation_prices(self, group: Sequence[_CheckedPosition]) -> Iterator[tuple[UUID, Decimal | None]]:
-        stakes = {each.position.id: each.stake for each in group}
-        prices = {each.position.id: each.price for each in group}
-        wallet_usd = self._wallet_usd(group[0].position)
-        for name, stake in stakes.items():
-            yield (
-                name,
-                stake.calculate_liquidation_price(liquidation.calculate_cross_margin(stakes, name, prices, wallet_usd)),
-            )
+    def _compute_cross_liquidation_prices(
+        self, group: Sequence[_CheckedPosition]
+    ) -> Iterator[tuple[UUID, Decimal | None]]:
+        stakes = {checked.position.id: checked.stake for checked in group}
+        prices = {checked.position.id: checked.price for checked in group}
+        wallet_usd = self._compute_shared_wallet_usd(group[0].position)
+        for position_id, stake in stakes.items():
+            margin_usd = liquidation.calculate_cross_margin(stakes, position_id, prices, wallet_usd)
+            yield position_id, stake.calculate_liquidation_price(margin_usd)
 
 
 def build_exit_terms(end: PaperExit, ticker: Ticker | None = None) -> ExitTerms | None:
-    """At which the exit is booked; None for what is reached only now, which is closed at the market of now."""
+    """The terms at which the exit is booked; None for an end at the present price, which closes at the market."""
     is_now = ticker is not None and end.fee_usd is None and (end.price, end.at_ms) == (ticker.last, ticker.at_ms)
     return None if is_now else ExitTerms(price=end.price, at_ms=end.at_ms, fee_usd=end.fee_usd)
 
 
 def _find_group_exits(group: Sequence[_CheckedPosition], wallet_usd: Decimal) -> dict[UUID, PaperExit]:
-    """How the book ends, in the first minute in which it does, or now; {} when it goes on."""
-    times = _comparable_minutes(group) if _has_all_candles(group) else []
-    past = [{each.position.id: bar for each in group for bar in each.bars if bar.at_ms == at} for at in times]
-    now = {each.position.id: each.mark for each in group if each.mark is not None}
+    """Ends by position id in the first minute in which the group's wallet is used up, or now; {} when it is not."""
+    times = _list_comparable_minutes(group) if _has_all_candles(group) else []
+    past = [{checked.position.id: bar for checked in group for bar in checked.bars if bar.at_ms == at} for at in times]
+    now = {checked.position.id: checked.mark for checked in group if checked.mark is not None}
     for bars in [*past, now] if len(now) == len(group) else past:
-        held = [each for each in group if each.position.id in bars]
-        stakes = {each.position.id: each.stake for each in held}
+        held = [checked for checked in group if checked.position.id in bars]
+        stakes = {checked.position.id: checked.stake for checked in held}
         ends = liquidation.find_cross_liquidations(
-            stakes, bars, wallet_usd, {each.position.id: each.tick for each in held}
+            stakes, bars, wallet_usd, {checked.position.id: checked.tick for checked in held}
         )
         if ends:
             return ends
@@ -255,21 +271,23 @@ def _find_group_exits(group: Sequence[_CheckedPosition], wallet_usd: Decimal) ->
 
 
 def _has_all_candles(group: Sequence[_CheckedPosition]) -> bool:
-    return all(each.has_all_candles for each in group)
+    return all(checked.has_all_candles for checked in group)
 
 
-def _comparable_minutes(group: Sequence[_CheckedPosition]) -> list[int]:
-    """Minutes for which every position that was held by then has a candle."""
-    firsts = {each.position.id: min((bar.at_ms for bar in each.bars), default=None) for each in group}
-    known = {each.position.id: {bar.at_ms for bar in each.bars} for each in group}
-    times = sorted(set().union(*known.values()))
+def _list_comparable_minutes(group: Sequence[_CheckedPosition]) -> list[int]:
+    """Open times of minutes for which every position that was held by then has a candle."""
+    firsts = {checked.position.id: min((bar.at_ms for bar in checked.bars), default=None) for checked in group}
+    times_by_id = {checked.position.id: {bar.at_ms for bar in checked.bars} for checked in group}
+    times = sorted(set().union(*times_by_id.values()))
     return [
-        at for at in times if all(first is None or at < first or at in known[name] for name, first in firsts.items())
+        at
+        for at in times
+        if all(first is None or at < first or at in times_by_id[position_id] for position_id, first in firsts.items())
     ]
 
 
 def _build_current_bar(price: Decimal | None, at_ms: int | None, clock_ms: int, entered_ms: int | None) -> Bar | None:
-    """A price of now; None where it is not known, older than the entry, or old by the venue's clock."""
+    """A present price as a bar; None where it is missing, older than the entry, or stale by the venue's clock."""
     if price is None or at_ms is None or at_ms < max(clock_ms - MAX_PRICE_AGE_MS, entered_ms or 0):
         return None
     return Bar.from_price(price, at_ms)
@@ -284,5 +302,5 @@ def _build_bar(candle: Candle) -> Bar:
 
 
 def _round_to_tick(price: Decimal | None, tick: Decimal) -> Decimal | None:
-    """For showing."""
+    """For display only: liquidation is decided by the exact price."""
     return None if price is None else decimals.round_for_books(decimals.round_to_step(price, tick, ROUND_HALF_EVEN))

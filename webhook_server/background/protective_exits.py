@@ -1,4 +1,4 @@
-"""Exits that the server makes of its own accord: the same way as any signal's, one request, one close, one booking."""
+"""Exits that the server starts itself. They take the way of any signal: one request, one close, one booking."""
 
 import hashlib
 from typing import Final
@@ -17,13 +17,13 @@ from webhook_server.metrics import Metrics
 
 logger = structlog.get_logger()
 
-# An exit that the venue has refused is not asked for again within the same third of a minute. What it was refused for
-# may be over by then (a hand has closed what it held on the opposite side), and no order protects the position.
+# An exit that the venue has refused is tried again in the next window: the cause may be over by then (a person has
+# closed an opposite position), and meanwhile no order protects the position.
 RETRY_WINDOW_S: Final = 20
 
 
 class ProtectiveExits:
-    """Closes a position because its stop-loss or take-profit was reached, or books that the venue did."""
+    """Closes a position whose stop-loss or take-profit was reached, or books the close that the venue has made."""
 
     def __init__(self, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
         self._pipeline = pipeline
@@ -31,10 +31,10 @@ class ProtectiveExits:
         self._metrics = metrics
 
     def exit(self, position: Position, reason: str, terms: ExitTerms | None = None) -> None:
-        """`reason` is what the trade will show; a position on paper ends at `terms`, where they are given.
+        """Exits `position` with the exit reason `reason`; one on paper at `terms`, where they are given.
 
-        What cannot be done now is tried again in a later round. Raises UpstreamUnavailable when the database is away,
-        and nothing else: one position's fault is in no other's way.
+        An exit that fails is tried again in a later round. Raises UpstreamUnavailable for the database and nothing
+        else, so that the caller goes on with other positions.
         """
         log = logger.bind(position=str(position.id), symbol=position.symbol)
         try:
@@ -55,7 +55,8 @@ class ProtectiveExits:
         log.info("protective_exit", signal=request.id, **fields)
 
     def _build_request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:
-        """The same one in all rounds of REFUSED_FOR_S while as much is held: what failed for good fails once in it."""
+        """The same request for all rounds of one RETRY_WINDOW_S while the quantity is the same, so that a refusal is
+        repeated from the books and not asked of the venue again."""
         now = self._clock.now()
         signal = WebhookSignal(
             exchange=position.exchange,

@@ -1,4 +1,4 @@
-"""Half-done requests of a server that died: each is brought to its end, without doing late what was asked long ago."""
+"""Finishes requests that a server left unfinished when it died, without executing stale ones."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -25,7 +25,7 @@ logger = structlog.get_logger()
 
 
 class Recovery:
-    """Settles unfinished requests: at start, and now and then for those whose sender never came back."""
+    """Finishes all unfinished requests at the start, and later those whose sender no longer retries."""
 
     def __init__(self, store: Store, pipeline: Pipeline, clock: Clock, metrics: Metrics) -> None:
         self._store = store
@@ -34,20 +34,21 @@ class Recovery:
         self._metrics = metrics
 
     def run(self, min_age_s: float = 0.0, should_continue: Callable[[], bool] = lambda: True) -> int:
-        """Resumes every unfinished request older than `min_age_s`, while it `goes_on`; how many came to an end.
+        """Resumes every unfinished request older than `min_age_s`, until `should_continue` is False; returns how many
+        are finished.
 
-        A live order that reached the venue is booked. Paper orders, and live ones that the venue never saw, are
+        A live order that reached the venue is booked. Paper orders, and live ones that never reached the venue, are
         executed unless they are stale by now. Raises UpstreamUnavailable when the database is away.
         """
-        old = self._clock.now() - timedelta(seconds=min_age_s)
-        rows = [row for row in self._store.list_unfinished_requests() if row.created_at <= old]
-        unavailable, ended = UnavailableAccounts(), 0
+        latest = self._clock.now() - timedelta(seconds=min_age_s)
+        rows = [row for row in self._store.list_unfinished_requests() if row.created_at <= latest]
+        unavailable, finished_count = UnavailableAccounts(), 0
         for row in rows:
             if should_continue() and not unavailable.should_skip(row.user_id, row.exchange):
-                ended += self._settle(row, unavailable)
-        return ended
+                finished_count += self._finish(row, unavailable)
+        return finished_count
 
-    def _settle(self, row: UnfinishedRequest, unavailable: UnavailableAccounts) -> bool:
+    def _finish(self, row: UnfinishedRequest, unavailable: UnavailableAccounts) -> bool:
         result = self._resume(row, unavailable)
         outcome = get_outcome(result)
         self._metrics.recovered.labels(outcome).inc()
@@ -64,7 +65,7 @@ class Recovery:
             return build_unavailable(error, row.exchange)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)
-            if row.may_have_traded:  # something may be at the venue: it stays open, and is tried again
+            if row.may_have_traded:  # an order may be at the venue, so the request stays open and is tried again
                 return build_outcome_unknown(row.exchange)
             is_unreadable = isinstance(error, ValidationError)
             return self._pipeline.give_up(

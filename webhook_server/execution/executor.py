@@ -44,7 +44,7 @@ from webhook_server.execution.results import AnswerEncoder, Invalid, Refused, Re
 from webhook_server.locks import KeyedLocks
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_checks import AccountChecks
-from webhook_server.reconciliation.venue_changes import VenueChanges
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 from webhook_server.venue_registry import Venues
 
 LOCK_WAIT_S: Final = 8.0  # since a signal came; below the 10 s that our own dispatcher waits for an answer
@@ -75,7 +75,7 @@ class OrderExecutor:
         self._metrics = metrics
         self._slippage_percent = slippage_percent
         self._locks = KeyedLocks()
-        self._plan_executor = PlanExecutor(store, clock, metrics, VenueChanges(store, metrics), encode)
+        self._plan_executor = PlanExecutor(store, clock, metrics, SymbolReconciler(store, metrics), encode)
         self.account_checks = AccountChecks(clock)
         self.lease_owner = lease_owner
         self._lock_wait_s = lock_wait_s

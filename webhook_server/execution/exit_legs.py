@@ -33,7 +33,8 @@ from webhook_server.execution.execution_context import (
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.delisting import build_delisted_exit
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument, is_delisted
-from webhook_server.reconciliation.venue_changes import SymbolComparison, VenueChanges
+from webhook_server.reconciliation.symbol_comparison import SymbolComparison
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 
 logger = structlog.get_logger()
 
@@ -68,9 +69,9 @@ class ExitResult:
 class ExitExecutor:
     """One instance serves all requests; each call is for one request, whose locks the caller holds."""
 
-    def __init__(self, store: Store, changes: VenueChanges, metrics: Metrics) -> None:
+    def __init__(self, store: Store, reconciler: SymbolReconciler, metrics: Metrics) -> None:
         self._store = store
-        self._changes = changes
+        self._reconciler = reconciler
         self._metrics = metrics
 
     def execute(self, legs: LegExecutor, held: Position) -> ExitResult:
@@ -238,7 +239,7 @@ class ExitExecutor:
         signal, request = legs.trade.signal, legs.trade.request
         key = (request.user_id, signal.exchange, signal.symbol)
         try:
-            comparison = self._changes.reconcile(*key, legs.account, request.id, rereads=True)
+            comparison = self._reconciler.reconcile(*key, legs.account, request.id, rereads=True)
         except CredentialsError:
             return None
         except UpstreamUnavailable as error:

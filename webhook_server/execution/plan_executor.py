@@ -46,7 +46,7 @@ from webhook_server.execution.results import (
 )
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_checks import AccountFault
-from webhook_server.reconciliation.venue_changes import VenueChanges
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 
 logger = structlog.get_logger()
 
@@ -55,13 +55,13 @@ class PlanExecutor:
     """One instance serves all requests; each call is for one request, whose locks the caller holds."""
 
     def __init__(
-        self, store: Store, clock: Clock, metrics: Metrics, changes: VenueChanges, encode: AnswerEncoder
+        self, store: Store, clock: Clock, metrics: Metrics, reconciler: SymbolReconciler, encode: AnswerEncoder
     ) -> None:
         self._encode = encode
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._exits = ExitExecutor(store, changes, metrics)
+        self._exits = ExitExecutor(store, reconciler, metrics)
 
     def execute(self, legs: LegExecutor, plan: ExecutionPlan) -> Result:
         """The answer, stored together with the last fill. Raises RequestEnded when there is nothing (more) to book."""

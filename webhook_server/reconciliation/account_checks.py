@@ -1,4 +1,4 @@
-"""Looks at an account before entries are made on it: what lets every order fail is told without sending any."""
+"""Checks an account's settings before an entry: a fault that would fail every order is reported without sending one."""
 
 import threading
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ logger = structlog.get_logger()
 
 HEALTHY_TTL_S: Final = 600.0
 UNKNOWN_TTL_S: Final = 60.0  # where a part could not be read
-FAULTY_TTL_S: Final = 15.0  # a person may have mended it
+FAULTY_TTL_S: Final = 15.0  # short, since a person may be repairing it now
 
 
 class AccountFault(SparkyError):
-    """Every order on the account would fail; the sentence says why, and what to do about it."""
+    """Every order on the account would fail; its text says why, and what to do about it."""
 
 
 @dataclass
 class _CachedCheck:
-    """What was seen of `account`, until when it is believed; `lock` lets one thread look for all that wait."""
+    """The `faults` of `account`, valid until the monotonic `expires_at`; under `lock` one thread reads for all."""
 
     account: LiveVenue
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -36,7 +36,7 @@ class _CachedCheck:
 
 
 class AccountChecks:
-    """One for all requests of a process. An exit never asks it."""
+    """A cache of account checks, shared by all requests of a process. Exits never use it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -45,9 +45,10 @@ class AccountChecks:
 
     @contextmanager
     def guard_entry(self, account: LiveVenue) -> Iterator[None]:
-        """Around an entry that has not been sent. Raises AccountFault; a part that cannot be read refuses nothing.
+        """Wraps the sending of an entry. Raises AccountFault before it where the account has a fault.
 
-        When the venue refuses the entry itself for what was looked at, the next entry looks again.
+        A part that cannot be read refuses nothing: the venue refuses the order itself, and nothing is traded. When the
+        venue refuses the entry for a reason that this check covers, the next entry reads the account again.
         """
         faults = self._get_faults(account)
         if faults:
@@ -63,11 +64,12 @@ class AccountChecks:
             raise
 
     def refresh(self, account: LiveVenue) -> None:
-        """Looks if it is time, so that `guard_entry`, in a turn that exits wait for, need not."""
+        """Reads the account if the cached check has expired, so that `guard_entry` need not while it holds the lock of
+        a strategy whose exits wait."""
         self._get_faults(account)
 
     def invalidate_all(self) -> None:
-        """The next entry on any account looks again."""
+        """Has the next entry on any account read it again."""
         with self._lock:
             self._cache.clear()
 
@@ -79,7 +81,7 @@ class AccountChecks:
                 state = account.fetch_setup()
                 faults = tuple(str(fault) for fault in find_faults(state))
                 _log_change(check.faults, faults)
-                check.faults, check.expires_at = faults, self._clock.monotonic() + _ttl_s(state)
+                check.faults, check.expires_at = faults, self._clock.monotonic() + _choose_ttl_s(state)
             return check.faults
 
     def _invalidate(self, account: LiveVenue) -> None:
@@ -87,7 +89,7 @@ class AccountChecks:
             self._cache.pop(id(account), None)
 
 
-def _ttl_s(state: AccountSetup) -> float:
+def _choose_ttl_s(state: AccountSetup) -> float:
     if find_faults(state):
         return FAULTY_TTL_S
     return UNKNOWN_TTL_S if state.unknown else HEALTHY_TTL_S

@@ -1,10 +1,9 @@
-"""One look at one account: what the venue holds by symbol, and why it differs from the books where it does."""
+"""Compares one account with the books, symbol by symbol, and books what the venue's record explains."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
-from uuid import UUID
 
 import structlog
 
@@ -20,23 +19,23 @@ from engine.venues.ccxt_client.request_weight import low_priority
 from engine.venues.venue import LiveVenue
 from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument
-from webhook_server.reconciliation.venue_changes import NOT_OURS, SymbolComparison, VenueChanges
+from webhook_server.reconciliation.symbol_comparison import NOT_OURS, SymbolComparison, SymbolKey
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
 
-MAX_BACKOFF_ROUNDS: Final = 20  # rounds between two looks at what need not be looked at often
-MAX_UNANSWERED: Final = 2  # symbols for which a venue does not answer, before the account is left alone for the round
+MAX_BACKOFF_ROUNDS: Final = 20  # between two comparisons of what need not be compared often
+MAX_UNANSWERED: Final = 2  # symbols for which a venue does not answer before the account is skipped for the round
 OWN_FILL_TOLERANCE_MS: Final = 2_000  # a change this soon after our own fill is that fill
 NOT_CHECKED: Final = "it was not looked into, since the venue does not answer"
-SymbolKey = tuple[UUID, str, str]  # person, exchange, symbol
-Difference = tuple[Decimal, Decimal]  # booked, at the venue
+Quantities = tuple[Decimal, Decimal]  # signed net: in the books, at the venue
 
 
 @dataclass
 class AccountComparison:
-    """What one look at an account brought: net quantities by symbol, why some are not explained, and those `checked`
-    against the books up to the fill of that number. `unanswered` counts symbols for which the venue did not answer."""
+    """The result for one account, by symbol: the venue's `nets`, `reasons` of unexplained differences, and in `checked`
+    the number of the last booked fill that was compared. `unanswered` counts symbols without an answer of the venue."""
 
     nets: dict[str, Decimal] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -49,34 +48,34 @@ class AccountComparison:
 
 
 class DifferenceBackoff:
-    """When a difference that nothing explained is looked into again: soon at first, since a record may lag, then
-    seldom, since reading one weighs much; and at once when it has become another one."""
+    """When an unexplained difference is compared again: in each of the next three rounds, since a record may lag, then
+    after 2, 4, 8, 16 and every 20 rounds, since reading a record weighs much; at once when the quantities change."""
 
     def __init__(self) -> None:
-        self._failed: dict[SymbolKey, tuple[Difference, int, int]] = {}
+        self._failed: dict[SymbolKey, tuple[Quantities, int, int]] = {}  # quantities, failures, last round
 
-    def is_due(self, key: SymbolKey, difference: Difference, now_round: int) -> bool:
-        known, count, last_round = self._failed.get(key, (None, 0, 0))
-        return known != difference or now_round - last_round >= min(2 ** max(0, count - 3), MAX_BACKOFF_ROUNDS)
+    def is_due(self, key: SymbolKey, quantities: Quantities, now_round: int) -> bool:
+        last, count, last_round = self._failed.get(key, (None, 0, 0))
+        return last != quantities or now_round - last_round >= min(2 ** max(0, count - 3), MAX_BACKOFF_ROUNDS)
 
-    def record_failure(self, key: SymbolKey, difference: Difference, now_round: int) -> None:
-        known, count, _ = self._failed.get(key, (None, 0, 0))
-        self._failed[key] = (difference, count + 1 if known == difference else 1, now_round)
+    def record_failure(self, key: SymbolKey, quantities: Quantities, now_round: int) -> None:
+        last, count, _ = self._failed.get(key, (None, 0, 0))
+        self._failed[key] = (quantities, count + 1 if last == quantities else 1, now_round)
 
     def forget(self, key: SymbolKey) -> None:
         self._failed.pop(key, None)
 
 
 class AccountComparer:
-    """Remembers of earlier rounds what need not be read again."""
+    """Compares accounts round by round, and remembers which symbols need not be read again."""
 
-    def __init__(self, store: Store, venues: Venues, changes: VenueChanges, exits: ProtectiveExits) -> None:
+    def __init__(self, store: Store, venues: Venues, reconciler: SymbolReconciler, exits: ProtectiveExits) -> None:
         self._store = store
         self._venues = venues
-        self._changes = changes
+        self._reconciler = reconciler
         self._exits = exits
         self._changed_ms: dict[SymbolKey, int] = {}
-        self._unbooked_exits: set[SymbolKey] = set()  # where a protective order stayed unbooked at the last look
+        self._unbooked_exits: set[SymbolKey] = set()  # where a filled protective order stayed unbooked last time
         self._backoff = DifferenceBackoff()
 
     def compare(
@@ -86,14 +85,16 @@ class AccountComparer:
         differing: Collection[str],
         now_round: int,
     ) -> AccountComparison:
-        """Books what explains that the account holds something else than `own`, symbol by symbol; one that cannot be
-        read hides no other. Its questions leave room for orders. Raises what the list of positions and the store raise.
+        """Compares the account with `own`, its positions in the books by symbol, and books what explains differences.
+
+        `differing` are symbols with a known open difference. A symbol that cannot be read hides no other. Raises what
+        the venue's list of positions and the store raise.
         """
-        with low_priority():
+        with low_priority():  # orders go first within the venue's request limit
             venue = self._open_account(account)
-            at_venue = {each.symbol: each for each in venue.fetch_positions()}
+            at_venue = {position.symbol: position for position in venue.fetch_positions()}
             self._store_liquidation_prices(own, at_venue)
-            comparison = AccountComparison({symbol: each.net for symbol, each in at_venue.items()})
+            comparison = AccountComparison({symbol: position.net for symbol, position in at_venue.items()})
             comparison.reasons |= dict.fromkeys(at_venue.keys() - own.keys(), NOT_OURS)
             for symbol in sorted(own.keys() | set(differing)):
                 key = (account.user_id, account.exchange, symbol)
@@ -109,7 +110,7 @@ class AccountComparer:
     def _store_liquidation_prices(
         self, own: Mapping[str, tuple[Position, ...]], at_venue: Mapping[str, VenuePosition]
     ) -> None:
-        """As the venue tells it of the account's net, for the positions on its side."""
+        """Copies the liquidation price of the account's net position to the booked positions on the same side."""
         pairs = [(held, at_venue.get(symbol)) for symbol, positions in own.items() for held in positions]
         prices = {
             held.id: net.liquidation_price if net is not None and net.side is held.side else None for held, net in pairs
@@ -127,14 +128,14 @@ class AccountComparer:
         return self._venues.live(account.exchange, credentials)
 
     def _should_skip(self, symbol: str, differing: Collection[str], comparison: AccountComparison) -> bool:
-        """Whether nothing more is asked; a difference that is known keeps its reason."""
+        """Whether the venue has failed too often in this round to be asked; a known difference keeps its reason."""
         if comparison.is_unavailable and symbol not in differing:
             comparison.reasons[symbol] = NOT_CHECKED
         return comparison.is_unavailable
 
     def _has_changed(self, key: SymbolKey, position: VenuePosition | None) -> bool:
-        """Whether the venue has changed the position since its record was read, and that is not what our own newest
-        fill did: it may have been closed and opened again."""
+        """Whether the venue has changed the position since its record was read, other than by our own newest fill. An
+        equal quantity proves nothing: the position may have been closed and opened again."""
         if position is None or position.changed_ms in {0, self._changed_ms.get(key)}:
             return False
         facts = self._store.get_symbol_facts(*key)
@@ -148,7 +149,7 @@ class AccountComparer:
         key: SymbolKey,
         venue: LiveVenue,
         comparison: AccountComparison,
-        quantities: Difference,
+        quantities: Quantities,
         now_round: int,
         differing: Collection[str],
     ) -> None:
@@ -161,7 +162,7 @@ class AccountComparer:
                     raise
                 comparison.unanswered += 1
             comparison.reasons[symbol] = str(error)
-        except Exception as error:  # one symbol's fault is in no other's way
+        except Exception as error:  # a fault in one symbol must not keep the others from being compared
             logger.exception("symbol_reconciliation_failed", user=str(key[0]), exchange=key[1], symbol=symbol)
             comparison.reasons[symbol] = f"it could not be compared: {type(error).__name__}"
         else:
@@ -170,13 +171,13 @@ class AccountComparer:
         self._backoff.record_failure(key, quantities, now_round)
 
     def _reconcile_symbol(self, key: SymbolKey, venue: LiveVenue) -> SymbolComparison:
-        """Books what the record explains, and what protective orders have done unseen."""
-        result = self._changes.reconcile(*key, venue, rereads=True, is_regular=True)
+        """Books fills of protective orders that are not booked yet, then what the record explains."""
+        result = self._reconciler.reconcile(*key, venue, rereads=True, is_regular=True)
         if result.fired:
             with low_priority(is_low=False):
                 for position, reason in result.fired:
                     self._exits.exit(position, reason)
-            result = self._changes.reconcile(*key, venue, rereads=True, is_regular=True)
+            result = self._reconciler.reconcile(*key, venue, rereads=True, is_regular=True)
         return result
 
     def _record_result(
@@ -185,7 +186,7 @@ class AccountComparer:
         symbol, outside_net = key[2], result.facts.outside_net
         persists = bool(result.fired) and key in self._unbooked_exits
         (self._unbooked_exits.add if result.fired else self._unbooked_exits.discard)(key)
-        if result.is_transient and not persists:  # the next look will tell; a difference that is known stays one
+        if result.is_transient and not persists:  # left to the next round, without a new difference or the end of one
             if not is_known:
                 comparison.nets[symbol] = decimals.total((result.facts.net, outside_net))
             return

@@ -1,11 +1,11 @@
-"""Which positions ended by trades that were not ours: pure arithmetic over the books and the account's record.
+"""Attributes trades that were not ours to the positions they ended: pure arithmetic over books and account record.
 
 The rule, as docs/venues.md states it. In the venue's order, each outside trade
-1. first takes back what outside trades before it had added and the books do not know;
-2. then, where it reduces the net of the books as it was at that moment, ends what was held on the side of that net: of
-   every position there its share by what it held then, in whole lots, and no more in all than the net, since the venue
-   held no more. What has ended since cannot end again: its share falls to the others on that side;
-3. what is left of it is the business of whoever made it, and in nobody's books.
+1. first offsets what earlier outside trades had added and the books do not know (`unbooked_net`);
+2. then, where it reduces the net of the books as it was at that moment, ends positions on the side of that net, each by
+   its share of what was held then, in whole lots, and no more in all than the net, since the venue held no more. A
+   position that has ended since cannot end again: its share falls to the others on that side;
+3. the remainder stays outside the books, with the person who traded it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True)
 class OutsideTrade:
-    """A trade of the account that no order of ours made; `reason` is the exit reason of what it ends.
+    """A trade of the account that no order of ours made; `reason` is the exit reason of the positions it ends.
 
     `own_since` is what booked orders have done after it for each position (None: for several), signed; the books of now
     include that.
@@ -37,7 +37,8 @@ class OutsideTrade:
 
 @dataclass(frozen=True)
 class AttributedExit:
-    """What one outside order ended of one position: `price` is the average, `fee_usd` its share of the fees."""
+    """The part of one position that one outside order ended: `price` is the average, `fee_usd` its share of the fees.
+    `at_ms` is Unix time."""
 
     position: Position
     reason: str
@@ -51,7 +52,7 @@ class AttributedExit:
 
 @dataclass(frozen=True)
 class Attribution:
-    """The parts that ended, what is `remaining` of each position, and what outside trades did beyond the books."""
+    """The `exits`, the signed quantity `remaining` of each position, and the net of outside trades beyond the books."""
 
     exits: tuple[AttributedExit, ...]
     remaining: Mapping[UUID, Decimal]
@@ -59,49 +60,50 @@ class Attribution:
 
     @property
     def net(self) -> Decimal:
-        """What the books would hold after the parts are booked; positive when long."""
+        """The signed quantity in the books after `exits` are booked; positive when long."""
         return decimals.total(self.remaining.values())
 
 
 def attribute_trades(
     positions: Sequence[Position], trades: Iterable[OutsideTrade], unbooked_net: Decimal, lot: Decimal
 ) -> Attribution:
-    """Applies the rule to `trades`, oldest first. `unbooked_net` is what outside trades before these left beside the
-    books; `lot` is the step of the instrument."""
+    """Applies the rule to `trades`, oldest first. `unbooked_net` is the net that earlier outside trades left beside the
+    books; `lot` is the instrument's quantity step."""
     remaining = {
-        each.id: each.quantity if each.side is Side.LONG else each.quantity.copy_negate() for each in positions
+        position.id: position.quantity if position.side is Side.LONG else position.quantity.copy_negate()
+        for position in positions
     }
     taken: list[tuple[UUID, OutsideTrade, Decimal, Decimal]] = []
     for outside in trades:
         change = outside.trade.signed_quantity
-        offset = _reducing_part(unbooked_net, change)
+        offset = _compute_reducing_part(unbooked_net, change)
         unbooked_net, change = decimals.total((unbooked_net, offset)), decimals.total((change, offset.copy_negate()))
-        held_before = _held_before(remaining, outside.own_since)
-        reduction = _cap_at_held(remaining, _reducing_part(decimals.total(held_before.values()), change))
+        held_before = _compute_held_before(remaining, outside.own_since)
+        reduction = _cap_at_held(remaining, _compute_reducing_part(decimals.total(held_before.values()), change))
         for position_id, quantity in _distribute(remaining, held_before, reduction, lot).items():
             remaining[position_id] = decimals.total((remaining[position_id], quantity))
             taken.append((position_id, outside, quantity, _split_fee(outside, quantity)))
         unbooked_net = decimals.total((unbooked_net, change, reduction.copy_negate()))
-    by_id = {each.id: each for each in positions}
+    by_id = {position.id: position for position in positions}
     return Attribution(_build_exits(by_id, taken), remaining, unbooked_net)
 
 
-def _held_before(
+def _compute_held_before(
     remaining: Mapping[UUID, Decimal], own_since: Mapping[UUID | None, Decimal]
 ) -> dict[UUID | None, Decimal]:
-    """What was held before `own_since`, also of positions that have ended."""
-    names: list[UUID | None] = [*remaining, *(name for name in own_since if name not in remaining)]
+    """Signed quantities before our own trades `own_since`, also of positions that have ended since."""
+    position_ids: list[UUID | None] = [*remaining, *(key for key in own_since if key not in remaining)]
     return {
-        name: decimals.total((_get_quantity(remaining, name), _get_quantity(own_since, name).copy_negate()))
-        for name in names
+        key: decimals.total((_get_quantity(remaining, key), _get_quantity(own_since, key).copy_negate()))
+        for key in position_ids
     }
 
 
-def _get_quantity(quantities: Mapping[UUID, Decimal] | Mapping[UUID | None, Decimal], name: UUID | None) -> Decimal:
-    return next((quantity for each, quantity in quantities.items() if each == name), ZERO)
+def _get_quantity(quantities: Mapping[UUID, Decimal] | Mapping[UUID | None, Decimal], key: UUID | None) -> Decimal:
+    return next((quantity for position_id, quantity in quantities.items() if position_id == key), ZERO)
 
 
-def _reducing_part(net: Decimal, change: Decimal) -> Decimal:
+def _compute_reducing_part(net: Decimal, change: Decimal) -> Decimal:
     """The part of `change` that reduces `net`; 0 where it adds to it."""
     if net * change >= 0:
         return ZERO
@@ -109,7 +111,7 @@ def _reducing_part(net: Decimal, change: Decimal) -> Decimal:
 
 
 def _cap_at_held(remaining: Mapping[UUID, Decimal], reduction: Decimal) -> Decimal:
-    """As much of `reduction` as is held still on the side that it reduces."""
+    """`reduction`, at most by the quantity that is still held on the side that it reduces."""
     on_side = decimals.total(quantity.copy_abs() for quantity in remaining.values() if quantity * reduction < 0)
     return min(reduction.copy_abs(), on_side).copy_sign(reduction)
 
@@ -117,24 +119,23 @@ def _cap_at_held(remaining: Mapping[UUID, Decimal], reduction: Decimal) -> Decim
 def _distribute(
     remaining: Mapping[UUID, Decimal], held_before: Mapping[UUID | None, Decimal], reduction: Decimal, lot: Decimal
 ) -> dict[UUID, Decimal]:
-    """`reduction` (signed) over the positions on the side that it reduces, by what each had in `held_before`; what
-    those do not hold any more, over the others. It is at most the whole that is `remaining` there."""
-    room = {name: quantity.copy_abs() for name, quantity in remaining.items() if quantity * reduction < 0}
-    taken, whole = dict.fromkeys(room, ZERO), reduction.copy_abs()
-    unit = find_unit([whole, *room.values()], lot) if whole else lot
-    while whole > 0:
-        open_room = {name: quantity for name, quantity in room.items() if quantity > 0}
+    """Splits `reduction` (signed) over the positions on the side that it reduces, in proportion to `held_before`. What
+    exceeds a position's `remaining` falls to the others; `reduction` must not exceed the sum of `remaining` there."""
+    open_quantities = {key: quantity.copy_abs() for key, quantity in remaining.items() if quantity * reduction < 0}
+    taken, undistributed = dict.fromkeys(open_quantities, ZERO), reduction.copy_abs()
+    unit = find_unit([undistributed, *open_quantities.values()], lot) if undistributed else lot
+    while undistributed > 0:
+        candidates = {key: quantity for key, quantity in open_quantities.items() if quantity > 0}
         weights = {
-            name: held_before[name].copy_abs() for name in open_room if held_before[name] * reduction < 0
-        } or open_room
-        for name, share in zip(weights, split_pro_rata(whole, list(weights.values()), unit), strict=True):
-            part = min(share, room[name])
-            room[name], taken[name] = (
-                decimals.total((room[name], part.copy_negate())),
-                decimals.total((taken[name], part)),
-            )
-        whole = decimals.total((reduction.copy_abs(), *(each.copy_negate() for each in taken.values())))
-    return {name: part.copy_sign(reduction) for name, part in taken.items() if part > 0}
+            key: held_before[key].copy_abs() for key in candidates if held_before[key] * reduction < 0
+        } or candidates
+        shares = split_pro_rata(undistributed, list(weights.values()), unit)
+        for key, share in zip(weights, shares, strict=True):
+            part = min(share, open_quantities[key])
+            open_quantities[key] = decimals.total((open_quantities[key], part.copy_negate()))
+            taken[key] = decimals.total((taken[key], part))
+        undistributed = decimals.total((reduction.copy_abs(), *(part.copy_negate() for part in taken.values())))
+    return {key: part.copy_sign(reduction) for key, part in taken.items() if part > 0}
 
 
 def _split_fee(outside: OutsideTrade, quantity: Decimal) -> Decimal:
@@ -144,7 +145,7 @@ def _split_fee(outside: OutsideTrade, quantity: Decimal) -> Decimal:
 def _build_exits(
     positions: Mapping[UUID, Position], taken: Sequence[tuple[UUID, OutsideTrade, Decimal, Decimal]]
 ) -> tuple[AttributedExit, ...]:
-    """Trades of one order are one exit of a position."""
+    """Groups the trades of one order into one exit of a position."""
     grouped: dict[tuple[UUID, str, str], list[tuple[OutsideTrade, Decimal, Decimal]]] = {}
     for position_id, outside, quantity, fee_usd in taken:
         key = (position_id, outside.trade.order_id, outside.reason)
@@ -154,8 +155,8 @@ def _build_exits(
 
 def _build_exit(position: Position, group: Sequence[tuple[OutsideTrade, Decimal, Decimal]]) -> AttributedExit:
     last = group[-1][0]
-    quantity = decimals.total(each for _, each, _ in group)
-    value = decimals.total(decimals.product(outside.trade.price, each) for outside, each, _ in group)
+    quantity = decimals.total(part for _, part, _ in group)
+    value = decimals.total(decimals.product(outside.trade.price, part) for outside, part, _ in group)
     return AttributedExit(
         position=position,
         reason=last.reason,

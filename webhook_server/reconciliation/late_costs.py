@@ -1,4 +1,4 @@
-"""Looks again, for ten minutes, for what a liquidation cost: a venue may show that later than the trades."""
+"""Books the cost of a liquidation for ten minutes after it: a venue may show that cost later than the trades."""
 
 from collections.abc import Callable
 from typing import Final
@@ -18,22 +18,25 @@ from webhook_server.venue_registry import Venues
 logger = structlog.get_logger()
 
 LOOKBACK_S: Final = 600.0
-LiquidationKey = tuple[UUID, str, str, int]  # person, exchange, symbol, the last fill
+LiquidationKey = tuple[UUID, str, str, int]  # user, exchange, symbol, number of the last fill
 
 
 def is_due(rounds: int) -> bool:
-    """Whether to look, so many rounds after a liquidation was first seen in the books: at 0, 1, 2, 4, 8 and so on."""
-    return rounds & (rounds - 1) == 0
+    """Whether to read the income `rounds` rounds after a liquidation was first seen: after 0, 1, 2, 4, 8 and so on."""
+    return rounds & (rounds - 1) == 0  # no bit or one bit set
 
 
 class LateLiquidationCosts:
+    """Remembers how many rounds ago it first saw each recent liquidation."""
+
     def __init__(self, store: Store, venues: Venues) -> None:
         self._store = store
         self._venues = venues
         self._rounds: dict[LiquidationKey, int] = {}
 
     def run(self, unavailable: UnavailableAccounts, should_continue: Callable[[], bool]) -> None:
-        """One round, without the accounts that are `unavailable`. Raises UpstreamUnavailable for the database only."""
+        """One round over recent liquidations; skips accounts that are `unavailable`, and stops when `should_continue`
+        is False. Raises UpstreamUnavailable for the database only."""
         rounds: dict[LiquidationKey, int] = {}
         for recent in self._store.list_recent_liquidations(LOOKBACK_S):
             key = (recent.user_id, recent.exchange, recent.symbol, recent.last_fill_id)
@@ -56,7 +59,7 @@ class LateLiquidationCosts:
                     raise
                 unavailable.add(recent.user_id, recent.exchange)
             logger.warning("liquidation_cost_check_failed", symbol=recent.symbol, reason=str(error))
-        except Exception:  # one account's fault is in no other's way
+        except Exception:  # a fault in one account must not keep the others from being checked
             logger.exception("liquidation_cost_check_failed", symbol=recent.symbol)
 
     def _book(self, recent: RecentLiquidation) -> None:
@@ -66,12 +69,12 @@ class LateLiquidationCosts:
             return
         account, since_ms = self._venues.live(recent.exchange, credentials), recent.first_ms - INCOME_TIME_TOLERANCE_MS
         incomes = account.fetch_income(recent.symbol, since_ms)
-        known = self._store.get_liquidation_exits(*key, recent.first_ms)
-        costs = find_unbooked_costs(incomes, known.cost_ids, known.costs_until_ms, account.convert_to_usd)
+        booked = self._store.get_liquidation_exits(*key, recent.first_ms)
+        costs = find_unbooked_costs(incomes, booked.cost_ids, booked.costs_until_ms, account.convert_to_usd)
         forced = account.fetch_forced_orders(recent.symbol, since_ms) if costs else ()
         for cost in costs:
-            parts, whole = find_liquidated_exits(cost, known.exits, forced)
-            shares = split_cost(cost.amount.copy_negate(), [each.quantity for each in parts], whole) if parts else []
+            parts, whole = find_liquidated_exits(cost, booked.exits, forced)
+            shares = split_cost(cost.amount.copy_negate(), [part.quantity for part in parts], whole) if parts else []
             usd_by_fill = {part.fill_id: share for part, share in zip(parts, shares, strict=True)}
             if usd_by_fill and self._store.book_liquidation_cost(*key, cost.income_id, usd_by_fill):
                 logger.warning("liquidation_cost_booked", symbol=recent.symbol, income=cost.income_id)

@@ -1,4 +1,4 @@
-"""What liquidations cost beyond the commissions of their trades: which income says so, and which exits bear it."""
+"""Costs of liquidations beyond the commissions of their trades: which income shows them, and which exits bear them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
@@ -13,47 +13,50 @@ from engine.venues.account_state import USD_ASSETS
 
 logger = structlog.get_logger()
 
-LIQUIDATION_INCOME: Final = "INSURANCE_CLEAR"
+LIQUIDATION_INCOME: Final = "INSURANCE_CLEAR"  # the fee paid to the insurance fund, as Binance and Aster name it
 
 
 def find_unbooked_costs(
-    incomes: Iterable[Income], cost_ids: Collection[str], until_ms: int, worth: UsdConverter
+    incomes: Iterable[Income], cost_ids: Collection[str], until_ms: int, to_usd: UsdConverter
 ) -> tuple[Income, ...]:
-    """Those of `incomes` that a liquidation cost, are not among the booked `cost_ids`, and are later than what a person
-    has settled; in dollars. What was paid in a coin without a known price is left out."""
-    found = [
-        each
-        for each in incomes
-        if each.kind == LIQUIDATION_INCOME and each.income_id not in cost_ids and each.at_ms > until_ms
+    """Liquidation costs among `incomes`, in USD, but the booked `cost_ids` and those up to `until_ms`, when a person
+    settled the books. A payment in a coin without a known price is logged and left out."""
+    costs = [
+        income
+        for income in incomes
+        if income.kind == LIQUIDATION_INCOME and income.income_id not in cost_ids and income.at_ms > until_ms
     ]
-    usd = [worth(each.asset, each.amount, each.at_ms) for each in found]
-    for each in (one for one, amount in zip(found, usd, strict=True) if amount is None):
-        logger.warning("liquidation_cost_not_priced", symbol=each.symbol, asset=each.asset)
-    priced = ((each, amount) for each, amount in zip(found, usd, strict=True) if amount is not None)
-    return tuple(each.model_copy(update={"amount": amount, "asset": USD_ASSETS[0]}) for each, amount in priced)
+    priced: list[Income] = []
+    for cost in costs:
+        usd = to_usd(cost.asset, cost.amount, cost.at_ms)
+        if usd is None:
+            logger.warning("liquidation_cost_not_priced", symbol=cost.symbol, asset=cost.asset)
+        else:
+            priced.append(cost.model_copy(update={"amount": usd, "asset": USD_ASSETS[0]}))
+    return tuple(priced)
 
 
 def split_cost(usd: Decimal, quantities: Sequence[Decimal], whole: Decimal) -> list[Decimal]:
-    """The shares of `quantities` in what a liquidation of `whole` cost; the last takes what rounding leaves. What was
-    liquidated beyond the books bears its own share."""
+    """The share of each of `quantities` in `usd`, the cost of a liquidation of `whole`. The last one takes the rounding
+    remainder. A quantity that was liquidated beyond the books bears its own share, which is not returned."""
     remainder = decimals.quotient(decimals.product(usd, decimals.total(quantities)), whole)
-    found: list[Decimal] = []
+    shares: list[Decimal] = []
     for quantity in quantities[:-1]:
         share = decimals.quotient(decimals.product(usd, quantity), whole)
         remainder = decimals.total((remainder, share.copy_negate()))
-        found.append(share)
-    return [*found, remainder]
+        shares.append(share)
+    return [*shares, remainder]
 
 
 def find_liquidated_exits(
     cost: Income, exits: Iterable[LiquidationExit], forced: Sequence[ForcedOrder]
 ) -> tuple[tuple[LiquidationExit, ...], Decimal]:
-    """The booked exits of the liquidation that `cost` is about, which is the nearest in time, and how much was
-    liquidated in all. None of them when it was nobody's in the books."""
+    """The booked exits of the liquidation nearest in time to `cost`, and the quantity that was liquidated in all; no
+    exits where the books held none of it. Income carries no order id, hence the time."""
     own = tuple(exits)
-    times = {each.order_id: each.at_ms for each in own} | {each.order_id: each.at_ms for each in forced}
+    times = {part.order_id: part.at_ms for part in own} | {order.order_id: order.at_ms for order in forced}
     nearest = min(times, key=lambda order_id: abs(times[order_id] - cost.at_ms), default=None)
-    parts = tuple(each for each in own if each.order_id == nearest)
-    ended = decimals.total(each.quantity for each in parts)
-    known = (each.quantity for each in forced if each.order_id == nearest)
-    return parts, max((ended, *known))
+    parts = tuple(part for part in own if part.order_id == nearest)
+    booked_quantity = decimals.total(part.quantity for part in parts)
+    forced_quantities = (order.quantity for order in forced if order.order_id == nearest)
+    return parts, max((booked_quantity, *forced_quantities))

@@ -1,4 +1,4 @@
-"""The open orders of accounts, as they were listed in one round of looks: one list serves many positions."""
+"""Open orders of accounts as listed in one round, so that one listing serves many positions."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,23 +12,23 @@ from engine.venues.account_state import OpenOrder
 from engine.venues.instrument import GONE, Instrument
 from engine.venues.venue import LiveVenue, Quotes
 
-# At Aster and Binance a list of one symbol weighs 1, and one of all symbols 40.
-MAX_SYMBOL_LISTINGS: Final = 40
-OrdersByClientId = dict[str | None, OpenOrder]  # by client order id
+MAX_SYMBOL_LISTINGS: Final = 40  # at Aster and Binance a listing of one symbol weighs 1, and one of all symbols 40
+OrdersByClientId = dict[str | None, OpenOrder]
 
 
 class OpenOrderCache:
-    """`held` are the live positions of the round: with more than 40 symbols on an account its orders are listed once
-    for all."""
+    """`held` are the live positions of the round. An account with more than 40 symbols has its orders listed at once
+    for all of them."""
 
     def __init__(self, held: Iterable[Position]) -> None:
         self._symbols: dict[tuple[UUID, str], set[str]] = {}
-        for each in held:
-            self._symbols.setdefault((each.user_id, each.exchange), set()).add(each.symbol)
+        for position in held:
+            self._symbols.setdefault((position.user_id, position.exchange), set()).add(position.symbol)
         self._by_symbol: dict[tuple[UUID, str, str], OrdersByClientId] = {}
 
     def get(self, account: LiveVenue, position: Position) -> tuple[OrdersByClientId, bool]:
-        """The orders that waited in the symbol of `position`, and whether they were listed just now."""
+        """The open orders in the symbol of `position`, and whether they were listed by this call. Raises what the
+        account raises."""
         key = (position.user_id, position.exchange, position.symbol)
         if key in self._by_symbol:
             return self._by_symbol[key], False
@@ -37,27 +37,26 @@ class OpenOrderCache:
             return self.refresh(account, position), True
         all_orders = account.fetch_open_orders()
         for symbol in symbols | {position.symbol}:
-            own = (each for each in all_orders if each.symbol == symbol)
-            self._by_symbol[*key[:2], symbol] = {each.client_order_id: each for each in own}
+            own = (order for order in all_orders if order.symbol == symbol)
+            self._by_symbol[*key[:2], symbol] = {order.client_order_id: order for order in own}
         return self._by_symbol[key], True
 
     def refresh(self, account: LiveVenue, position: Position) -> OrdersByClientId:
-        """The orders that wait in the symbol of `position` now."""
-        found = {each.client_order_id: each for each in account.fetch_open_orders(position.symbol)}
-        self._by_symbol[position.user_id, position.exchange, position.symbol] = found
-        return found
+        """Lists the open orders in the symbol of `position` anew. Raises what the account raises."""
+        orders = {order.client_order_id: order for order in account.fetch_open_orders(position.symbol)}
+        self._by_symbol[position.user_id, position.exchange, position.symbol] = orders
+        return orders
 
 
 def is_delisted(quotes: Quotes, symbol: str) -> bool:
-    """Whether the venue lists it no more, after an answer that may mean that: a price that it refuses to tell has the
-    list read again."""
-    with suppress(SparkyError):
+    """Whether the venue lists `symbol` no more, by a fresh list of instruments. Raises UpstreamUnavailable."""
+    with suppress(SparkyError):  # a refused quote makes the client read its list of instruments again
         quotes.fetch_quote(symbol)
     return find_listed_instrument(quotes, symbol) is None
 
 
 def find_listed_instrument(quotes: Quotes, symbol: str) -> Instrument | None:
-    """What is listed of `symbol`; None where the venue lists it no more. Raises UpstreamUnavailable."""
+    """The instrument of `symbol`; None where the venue lists it no more. Raises UpstreamUnavailable."""
     try:
         instrument = quotes.fetch_instrument(symbol)
     except StrategyFault:

@@ -1,14 +1,14 @@
-"""No protective order outlives its position: it would close what somebody else opens later.
+"""Cancels protective orders that outlive their position: each would close a position that is opened later.
 
-An exit cancels what protects its position. An order can be left all the same: the venue did not show it then, or had
-taken it later than it said. Where something ended lately, orders that are ours by their names, and that no position
-has, are cancelled.
+An exit cancels the orders of its position, yet one can be left over: the venue did not list it then, or accepted it
+later than it said. In symbols where a position ended lately, every order that is ours by its client order id, and
+belongs to no position, is cancelled.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 import structlog
 
@@ -22,17 +22,17 @@ from webhook_server.clock import Clock
 from webhook_server.execution.position_protection import protective_order_ids
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument
+from webhook_server.reconciliation.symbol_comparison import SymbolKey
 from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
 
 LOOKBACK_S: Final = 86_400.0
-RECHECK_FOR: Final = timedelta(seconds=90)  # after an exit; the longest that venues were seen to hide an order is 40 s
-SymbolKey = tuple[UUID, str, str]
+RECHECK_FOR: Final = timedelta(seconds=90)  # after an exit; venues were seen to hide an order for up to 40 s
 
 
 class OrphanOrderCleanup:
-    """`may_send` says, as late as possible, whether this server is still the one that executes."""
+    """`may_send` is asked right before each order is cancelled: whether this server still holds the lease."""
 
     def __init__(
         self, store: Store, venues: Venues, clock: Clock, metrics: Metrics, may_send: Callable[[], bool]
@@ -45,8 +45,8 @@ class OrphanOrderCleanup:
         self._checked_exits: dict[SymbolKey, datetime] = {}
 
     def run(self, should_continue: Callable[[], bool] = lambda: True) -> None:
-        """Looks where something ended since the last look, and for 90 s after it. Raises UpstreamUnavailable for the
-        database only."""
+        """Checks symbols where a position ended since the last check, and for 90 s after it. Raises UpstreamUnavailable
+        for the database only."""
         now = self._clock.now()
         for ended in self._store.list_ended_live_symbols(LOOKBACK_S):
             key = (ended.user_id, ended.exchange, ended.symbol)
@@ -55,7 +55,7 @@ class OrphanOrderCleanup:
                 self._checked_exits[key] = ended.last_exit
 
     def _try_cancel_orphans(self, ended: EndedSymbol) -> bool:
-        """Whether all that was left over is cancelled."""
+        """Whether the symbol is checked and all left-over orders are cancelled."""
         try:
             return self._cancel_orphans(ended)
         except SparkyError as error:
@@ -71,7 +71,7 @@ class OrphanOrderCleanup:
         account: LiveVenue = self._venues.live(ended.exchange, credentials)
         if find_listed_instrument(account, ended.symbol) is None:
             return True  # the venue has cancelled its orders
-        # The orders first: what waited then is of a position, or of a request under way, that the books know now.
+        # Orders before books: every order listed here belongs to a position or request that the books know by now.
         with low_priority():
             waiting = account.fetch_open_orders(ended.symbol)
         facts = self._store.get_symbol_facts(ended.user_id, ended.exchange, ended.symbol)
@@ -89,6 +89,6 @@ class OrphanOrderCleanup:
 
 
 def _build_order_ids(ended: EndedSymbol) -> frozenset[str]:
-    """The names of all protective orders that the entries may have placed."""
+    """Client order ids of all protective orders that the symbol's entries may have placed."""
     orders = (uuid5(ended.user_id, request_id) for request_id in ended.request_ids)
-    return frozenset(build_client_order_id(each, letter) for each in orders for letter in PROTECTIVE_LETTERS)
+    return frozenset(build_client_order_id(order, letter) for order in orders for letter in PROTECTIVE_LETTERS)

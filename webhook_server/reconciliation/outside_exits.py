@@ -1,4 +1,4 @@
-"""Exits that no order of ours makes: by others, of what is too little to be sent, of what the venue lists no more."""
+"""Exits without an order of ours: trades of others, quantities too small to be sent, symbols that are delisted."""
 
 from decimal import Decimal
 from typing import Final, Literal
@@ -10,7 +10,7 @@ from webhook_server.reconciliation.attribution import AttributedExit
 
 DUST: Final = "dust"
 SETTLED: Final = "settled"  # by the venue, as its record tells
-DELISTED: Final = "delisted"  # the venue lists the symbol no more, and tells nothing of what it settled
+DELISTED: Final = "delisted"  # the venue lists the symbol no more, and its record shows no settlement
 
 
 def build_orderless_exit(
@@ -34,7 +34,7 @@ def build_orderless_exit(
 
 
 def build_outside_exit(exchange: str, part: AttributedExit) -> OutsideExit:
-    """The exit of what an order of others ended."""
+    """The exit of `part`, with a request id that is the same whenever the same trade is read again."""
     position = part.position
     # A forced order whose trades are not shown may fill on after it was booked.
     trade = f"{part.last_trade_id}" if part.last_trade_id else f"0/{part.at_ms}"

@@ -1,4 +1,4 @@
-"""What others than Sparky did on an account, read from its own record: trades, forced orders and what those cost."""
+"""Reads from an account's record what others than Sparky did there: trades, forced orders and the costs of those."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,15 +29,16 @@ from webhook_server.reconciliation.outside_exits import SETTLED
 CLOSED_AT_VENUE: Final = "closed_at_venue"
 COMMISSION: Final = "COMMISSION"
 INCOME_TIME_TOLERANCE_MS: Final = 1_000  # income may carry the time of the order rather than of its trade
-MAX_ORDER_LOOKUPS: Final = 40  # orders of others whose names are asked for, one request each
+MAX_ORDER_LOOKUPS: Final = 40  # orders of others whose client order ids are fetched, one request each
 
 
 @dataclass(frozen=True)
 class OutsideRecord:
-    """Trades that no booked order of ours made, oldest first, with the client ids of their orders (`client_order_ids`).
+    """Trades that no booked order of ours made, oldest first, with the client order ids by order id.
 
-    `hidden` are trades of forced orders that the record of trades does not show (yet). `costs_usd` is what liquidations
-    cost beyond the fees of their trades, by the income `cost_ids`. `read_ms` is the newest moment that it tells of.
+    `hidden` are trades of forced orders that the record of trades does not show (yet). `costs_usd` is the cost of
+    liquidations beyond the fees of their trades, by the income `cost_ids`. `read_ms` is the newest moment in the record
+    (Unix ms).
     """
 
     trades: tuple[OutsideTrade, ...] = ()
@@ -50,104 +51,106 @@ class OutsideRecord:
 
     @property
     def candidate_trades(self) -> Iterator[tuple[OutsideTrade, ...]]:
-        """What may have happened, the simplest first."""
+        """Trades that may explain a difference, the likeliest set first: without the hidden ones, then with them."""
         yield self.trades
         if self.hidden:
-            yield tuple(sorted([*self.trades, *self.hidden], key=lambda each: each.trade.at_ms))
+            yield tuple(sorted([*self.trades, *self.hidden], key=lambda outside: outside.trade.at_ms))
 
 
 def fetch_outside_record(account: AccountRecord, symbol: str, facts: SymbolFacts, *, differs: bool) -> OutsideRecord:
-    """The record since it was last read, else since its start: the first entry after books and venue were empty.
+    """The record since it was last read, else since the first entry after books and venue were both empty.
 
-    Forced orders are asked for where there is something to explain: what the books say `differs`, or trades of others.
-    Raises what the account raises.
+    Forced orders are read only where there is something to explain, since they weigh much: books and venue differ
+    (`differs`), or there are trades of others. Raises what the account raises.
     """
     if facts.last_trade_id:
         trades = account.fetch_trades(symbol, after_id=facts.last_trade_id)
     else:
         trades = account.fetch_trades(symbol, since_ms=facts.first_ms)
-    last_id = max((each.trade_id for each in trades), default=facts.last_trade_id or 0)
-    known = facts.order_ids | facts.forced_order_ids
-    others = _without_self_trades([each for each in trades if each.order_id not in known])
-    read_ms = max((each.at_ms for each in trades), default=facts.read_ms)
+    last_id = max((trade.trade_id for trade in trades), default=facts.last_trade_id or 0)
+    booked_ids = facts.order_ids | facts.forced_order_ids
+    others = _drop_self_trades([trade for trade in trades if trade.order_id not in booked_ids])
+    read_ms = max((trade.at_ms for trade in trades), default=facts.read_ms)
     if not others and not differs:
         return OutsideRecord(last_trade_id=last_id, read_ms=read_ms)
-    since_ms = _since_ms(others, facts) - INCOME_TIME_TOLERANCE_MS
+    since_ms = _find_start_ms(others, facts) - INCOME_TIME_TOLERANCE_MS
     forced = account.fetch_forced_orders(symbol, since_ms)
     names = {
         order_id: account.find_client_order_id(symbol, order_id)
         for order_id in _list_order_ids(others)[-MAX_ORDER_LOOKUPS:]
     }
-    own = [each for each in trades if each.order_id in known]
+    own = [trade for trade in trades if trade.order_id in booked_ids]
     priced = convert_fees_to_usd(others, account.convert_to_usd)
-    found = tuple(
-        _build_outside_trade(each, _find_exit_reason(each.order_id, forced, names), own, facts) for each in priced
+    outside_trades = tuple(
+        _build_outside_trade(trade, _find_exit_reason(trade.order_id, forced, names), own, facts) for trade in priced
     )
     hidden = _find_hidden_orders(forced, trades, facts)
-    is_forced = bool(hidden) or any(each.reason == ForcedExitCause.LIQUIDATED for each in found)
+    is_forced = bool(hidden) or any(trade.reason == ForcedExitCause.LIQUIDATED for trade in outside_trades)
     incomes = account.fetch_income(symbol, since_ms) if is_forced else ()
-    unshown = [each for each in incomes if not _has_listed_trade(each, trades, facts)]
+    unshown = [income for income in incomes if not _has_listed_trade(income, trades, facts)]
     costs = find_unbooked_costs(incomes, facts.cost_ids, facts.costs_until_ms, account.convert_to_usd)
-    hidden_trades = _build_trades(hidden, unshown, account.convert_to_usd)
+    hidden_trades = _build_hidden_trades(hidden, unshown, account.convert_to_usd)
     return OutsideRecord(
-        trades=found,
+        trades=outside_trades,
         hidden=tuple(
-            _build_outside_trade(each, _find_exit_reason(each.order_id, forced, names), own, facts)
-            for each in hidden_trades
+            _build_outside_trade(trade, _find_exit_reason(trade.order_id, forced, names), own, facts)
+            for trade in hidden_trades
         ),
         client_order_ids=names,
         last_trade_id=last_id,
-        costs_usd=decimals.total(each.amount.copy_negate() for each in costs),
-        cost_ids=tuple(each.income_id for each in costs),
-        read_ms=max((each.at_ms for each in hidden), default=read_ms),
+        costs_usd=decimals.total(cost.amount.copy_negate() for cost in costs),
+        cost_ids=tuple(cost.income_id for cost in costs),
+        read_ms=max((order.at_ms for order in hidden), default=read_ms),
     )
 
 
-def distribute_costs(found: Attribution, trades: Iterable[OutsideTrade], costs_usd: Decimal) -> Attribution:
-    """`found` with what the liquidations among `trades` cost beyond their fees, by quantity: what they ended beyond the
-    books bears its own share."""
-    liquidated = [each for each in found.exits if each.reason == ForcedExitCause.LIQUIDATED]
+def distribute_costs(attribution: Attribution, trades: Iterable[OutsideTrade], costs_usd: Decimal) -> Attribution:
+    """`attribution` with `costs_usd`, the cost of the liquidations among `trades` beyond their fees, added to the fees
+    of the liquidated parts, by quantity. A quantity that was liquidated beyond the books bears its own share."""
+    liquidated = [part for part in attribution.exits if part.reason == ForcedExitCause.LIQUIDATED]
     if not costs_usd or not liquidated:
-        return found
-    whole = decimals.total(each.trade.quantity for each in trades if each.reason == ForcedExitCause.LIQUIDATED)
-    shares = iter(split_cost(costs_usd, [each.quantity for each in liquidated], whole))
+        return attribution
+    whole = decimals.total(outside.trade.quantity for outside in trades if outside.reason == ForcedExitCause.LIQUIDATED)
+    shares = iter(split_cost(costs_usd, [part.quantity for part in liquidated], whole))
     parts = (
-        replace(each, fee_usd=decimals.total((each.fee_usd, next(shares))))
-        if each.reason == ForcedExitCause.LIQUIDATED
-        else each
-        for each in found.exits
+        replace(part, fee_usd=decimals.total((part.fee_usd, next(shares))))
+        if part.reason == ForcedExitCause.LIQUIDATED
+        else part
+        for part in attribution.exits
     )
-    return replace(found, exits=tuple(parts))
+    return replace(attribution, exits=tuple(parts))
 
 
-def _without_self_trades(others: Sequence[AccountTrade]) -> list[AccountTrade]:
-    """Trades of others of which this account was both sides moved nothing: they have one id."""
-    sides = Counter((each.trade_id, each.is_buy) for each in others)
-    return [each for each in others if not sides[each.trade_id, not each.is_buy]]
+def _drop_self_trades(others: Sequence[AccountTrade]) -> list[AccountTrade]:
+    """Without trades in which this account was both sides: they moved nothing, and both halves have one trade id."""
+    sides = Counter((trade.trade_id, trade.is_buy) for trade in others)
+    return [trade for trade in others if not sides[trade.trade_id, not trade.is_buy]]
 
 
-def _since_ms(others: Sequence[AccountTrade], facts: SymbolFacts) -> int:
-    """From when on something may have happened that is not booked: a forced order whose trades are not shown may be
-    older than all that are, but not older than a reading that explained all."""
+def _find_start_ms(others: Sequence[AccountTrade], facts: SymbolFacts) -> int:
+    """From when on something may be unbooked (Unix ms): a forced order whose trades are not shown may be older than the
+    trades that are, but not older than the last reading that explained everything."""
     start_ms = max(facts.first_ms or 0, facts.read_ms)
-    times = [each.at_ms for each in others] + ([start_ms] if start_ms else [])
+    times = [trade.at_ms for trade in others] + ([start_ms] if start_ms else [])
     return min(times, default=INCOME_TIME_TOLERANCE_MS)
 
 
 def _find_hidden_orders(
     forced: Sequence[ForcedOrder], trades: Sequence[AccountTrade], facts: SymbolFacts
 ) -> list[ForcedOrder]:
-    """Forced orders whose trades the record does not show, or what those have filled since they were booked; some
-    venues keep such trades apart."""
-    shown = {each.order_id for each in trades} | (facts.outside_order_ids - facts.forced_order_ids) | facts.order_ids
-    rests = (
-        _subtract_booked(each, facts.booked_outside.get(each.order_id)) for each in forced if each.order_id not in shown
+    """Forced orders whose trades the record does not show, less what is booked of them: some venues keep such trades
+    apart."""
+    shown = {trade.order_id for trade in trades} | (facts.outside_order_ids - facts.forced_order_ids) | facts.order_ids
+    unbooked = (
+        _subtract_booked(order, facts.booked_outside.get(order.order_id))
+        for order in forced
+        if order.order_id not in shown
     )
-    return [each for each in rests if each.quantity > 0]
+    return [order for order in unbooked if order.quantity > 0]
 
 
 def _subtract_booked(order: ForcedOrder, part: BookedOutsideOrder | None) -> ForcedOrder:
-    """What `order` has filled since a `part` of it was booked."""
+    """`order` with the quantity and average price that it has filled since a `part` of it was booked."""
     if part is None:
         return order
     if part.until_ms is not None and order.at_ms <= part.until_ms:
@@ -159,15 +162,17 @@ def _subtract_booked(order: ForcedOrder, part: BookedOutsideOrder | None) -> For
 
 
 def _has_listed_trade(income: Income, trades: Sequence[AccountTrade], facts: SymbolFacts) -> bool:
-    """Whether its trade is in the record of trades, so that it belongs to no hidden one."""
-    number = income.trade_id
-    if number is None:
+    """Whether the trade of `income` is in the record of trades, so that it belongs to no hidden order."""
+    trade_id = income.trade_id
+    if trade_id is None:
         return False
-    return number <= (facts.last_trade_id or 0) or any(each.trade_id == number for each in trades)
+    return trade_id <= (facts.last_trade_id or 0) or any(trade.trade_id == trade_id for trade in trades)
 
 
-def _build_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income], worth: UsdConverter) -> list[AccountTrade]:
-    """Raises UpstreamUnavailable where nothing tells a price."""
+def _build_hidden_trades(
+    hidden: Sequence[ForcedOrder], unshown: Sequence[Income], to_usd: UsdConverter
+) -> list[AccountTrade]:
+    """One trade for each hidden forced order. Raises VenueUnavailable for an order without a price."""
     for order in hidden:
         if not order.price:
             raise VenueUnavailable(f"it tells neither trades nor a price of forced order {order.order_id}")
@@ -179,7 +184,7 @@ def _build_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income], wort
             is_buy=order.is_buy,
             quantity=order.quantity,
             price=order.price,
-            fee_usd=_sum_commissions(order, hidden, unshown, worth),
+            fee_usd=_sum_commissions(order, hidden, unshown, to_usd),
             at_ms=order.at_ms,
         )
         for order in hidden
@@ -187,47 +192,49 @@ def _build_trades(hidden: Sequence[ForcedOrder], unshown: Sequence[Income], wort
 
 
 def _sum_commissions(
-    order: ForcedOrder, hidden: Sequence[ForcedOrder], unshown: Sequence[Income], worth: UsdConverter
+    order: ForcedOrder, hidden: Sequence[ForcedOrder], unshown: Sequence[Income], to_usd: UsdConverter
 ) -> Decimal | None:
-    """What is told of commissions next to `order` rather than to another hidden one; None where that is not known in
-    dollars."""
-    paid = [each for each in unshown if each.kind == COMMISSION and _find_nearest_order(each.at_ms, hidden) is order]
-    usd = [worth(each.asset, each.amount.copy_negate(), each.at_ms) for each in paid]
-    known = [each for each in usd if each is not None]
-    return decimals.total(known) if known and len(known) == len(usd) else None
+    """Commissions in USD that were paid nearer in time to `order` than to another hidden one; None where none is shown
+    or one has no price."""
+    commissions = [income for income in unshown if income.kind == COMMISSION]
+    paid = [income for income in commissions if _find_nearest_order(income.at_ms, hidden) is order]
+    usd = [to_usd(income.asset, income.amount.copy_negate(), income.at_ms) for income in paid]
+    priced = [amount for amount in usd if amount is not None]
+    return decimals.total(priced) if priced and len(priced) == len(usd) else None
 
 
 def _find_nearest_order(at_ms: int, hidden: Sequence[ForcedOrder]) -> ForcedOrder | None:
-    near = [each for each in hidden if abs(each.at_ms - at_ms) <= INCOME_TIME_TOLERANCE_MS]
-    return min(near, key=lambda each: abs(each.at_ms - at_ms), default=None)
+    near = [order for order in hidden if abs(order.at_ms - at_ms) <= INCOME_TIME_TOLERANCE_MS]
+    return min(near, key=lambda order: abs(order.at_ms - at_ms), default=None)
 
 
 def _list_order_ids(trades: Iterable[AccountTrade]) -> list[str]:
-    return list(dict.fromkeys(each.order_id for each in trades))
+    return list(dict.fromkeys(trade.order_id for trade in trades))
 
 
 def _find_exit_reason(order_id: str, forced: Sequence[ForcedOrder], names: Mapping[str, str | None]) -> str:
     name = names.get(order_id) or ""
     if name.startswith(SETTLEMENT_ORDER_ID_PREFIXES):
         return SETTLED
-    known = next((each.cause for each in forced if each.order_id == order_id), None) or parse_forced_exit_cause(name)
-    return CLOSED_AT_VENUE if known is None else known.value
+    cause = next((order.cause for order in forced if order.order_id == order_id), None) or parse_forced_exit_cause(name)
+    return CLOSED_AT_VENUE if cause is None else cause.value
 
 
 def _build_outside_trade(
     trade: AccountTrade, reason: str, own: Iterable[AccountTrade], facts: SymbolFacts
 ) -> OutsideTrade:
-    """`trade` with what the booked trades `own` did after it; of a hidden one only the time is known."""
+    """`trade` with what the booked trades `own` did after it, by position."""
     fee_usd = trade.fee_usd
     if fee_usd is None:
         fee_usd = decimals.product(decimals.product(trade.quantity, trade.price), ASSUMED_TAKER_RATE)
     since: dict[UUID | None, Decimal] = {}
-    for each in own:
-        if _is_later(each, trade):
-            name = facts.order_positions.get(each.order_id)
-            since[name] = decimals.total((since.get(name, ZERO), each.signed_quantity))
+    for own_trade in own:
+        if _is_later(own_trade, trade):
+            position_id = facts.order_positions.get(own_trade.order_id)
+            since[position_id] = decimals.total((since.get(position_id, ZERO), own_trade.signed_quantity))
     return OutsideTrade(trade, reason, fee_usd, since)
 
 
-def _is_later(one: AccountTrade, than: AccountTrade) -> bool:
-    return one.trade_id > than.trade_id if than.trade_id else one.at_ms > than.at_ms
+def _is_later(trade: AccountTrade, other: AccountTrade) -> bool:
+    # A hidden trade has no id of its own (0), so only its time can be compared.
+    return trade.trade_id > other.trade_id if other.trade_id else trade.at_ms > other.at_ms

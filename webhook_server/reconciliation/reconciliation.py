@@ -1,6 +1,6 @@
-"""Compares the books with every venue's own record: what that explains is booked, what differs still is kept and told.
+"""Compares the books with every venue: books what the venue's record explains, keeps and logs the other differences.
 
-Every account in which the books hold something is looked at often, the others now and then.
+An account with live positions in the books is compared in every round, the others in every twentieth.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,11 @@ from engine.store.webhook_rows import Difference, LiveAccount
 from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.clock import Clock
 from webhook_server.metrics import Metrics
-from webhook_server.reconciliation.account_comparison import MAX_BACKOFF_ROUNDS, AccountComparer, SymbolKey
+from webhook_server.reconciliation.account_comparison import MAX_BACKOFF_ROUNDS, AccountComparer
 from webhook_server.reconciliation.late_costs import LateLiquidationCosts
+from webhook_server.reconciliation.symbol_comparison import SymbolKey
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 from webhook_server.reconciliation.unavailable_accounts import UnavailableAccounts
-from webhook_server.reconciliation.venue_changes import VenueChanges
 from webhook_server.venue_registry import Venues
 
 logger = structlog.get_logger()
@@ -30,17 +31,19 @@ PositionsBySymbol = dict[tuple[UUID, str], dict[str, tuple[Position, ...]]]  # l
 
 
 class Reconciliation:
+    """One thread calls `run` every INTERVAL_S seconds."""
+
     def __init__(
         self,
         store: Store,
         venues: Venues,
-        changes: VenueChanges,
+        reconciler: SymbolReconciler,
         exits: ProtectiveExits,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._store = store
-        self._looks = AccountComparer(store, venues, changes, exits)
+        self._comparer = AccountComparer(store, venues, reconciler, exits)
         self._costs = LateLiquidationCosts(store, venues)
         self._clock = clock
         self._metrics = metrics
@@ -49,36 +52,39 @@ class Reconciliation:
         self._rounds = -1
 
     def run(self, should_continue: Callable[[], bool] = lambda: True) -> tuple[Difference, ...]:
-        """Looks at every account once; all open differences. Of an account that could not be read the differences stay
-        as they were known, and it comes last the next time, since its silence may last. What was compared before it no
-        longer `goes_on` is kept, and told the next time.
+        """Compares every account once and returns all open differences.
+
+        An account that could not be read keeps its known differences, and comes last in the next round, since a venue
+        that is away may stay so and each attempt costs a timeout. Ends early when `should_continue` is False: the
+        differences so far are returned, and logged by the next whole round.
 
         Raises UpstreamUnavailable when the database is away.
         """
         self._rounds += 1
-        found: list[Difference] = []
+        differences: list[Difference] = []
         unavailable, unread, held = UnavailableAccounts(), set(), self._load_live_positions()
         for account in sorted(
-            self._store.list_live_accounts(), key=lambda each: _account_key(each) in self._unread_accounts
+            self._store.list_live_accounts(), key=lambda account: _get_account_key(account) in self._unread_accounts
         ):
             if not should_continue():
-                return tuple(found)
-            own = held.get(_account_key(account), {})
+                return tuple(differences)
+            own = held.get(_get_account_key(account), {})
             if not own and not self._is_due(account):
                 continue
-            differences = (
+            own_differences = (
                 None
-                if unavailable.should_skip(*_account_key(account))
+                if unavailable.should_skip(*_get_account_key(account))
                 else self._compare_account(account, own, unavailable)
             )
-            if differences is None:
-                unread.add(_account_key(account))
-            found += self._differences_of(account) if differences is None else differences
+            if own_differences is None:
+                unread.add(_get_account_key(account))
+                own_differences = self._list_known_differences(account)
+            differences += own_differences
         self._unread_accounts = unread
-        self._metrics.differences.set(len(found))
-        self._log_changes(found)
+        self._metrics.differences.set(len(differences))
+        self._log_changes(differences)
         self._costs.run(unavailable, should_continue)
-        return tuple(found)
+        return tuple(differences)
 
     def _load_live_positions(self) -> PositionsBySymbol:
         held: PositionsBySymbol = {}
@@ -89,59 +95,62 @@ class Reconciliation:
         return held
 
     def _is_due(self, account: LiveAccount) -> bool:
-        """Whether an account in which the books hold nothing is looked at in this round."""
-        is_its_turn = self._rounds % MAX_BACKOFF_ROUNDS == 0
+        """Whether an account without positions in the books is compared in this round."""
+        is_full_round = self._rounds % MAX_BACKOFF_ROUNDS == 0
         return (
-            is_its_turn
+            is_full_round
             or account.has_record
-            or _account_key(account) in self._unread_accounts
-            or bool(self._differences_of(account))
+            or _get_account_key(account) in self._unread_accounts
+            or bool(self._list_known_differences(account))
         )
 
-    def _differences_of(self, account: LiveAccount) -> tuple[Difference, ...]:
-        """Those that are known from the last round."""
-        return tuple(each for key, each in self._known_differences.items() if key[:2] == _account_key(account))
+    def _list_known_differences(self, account: LiveAccount) -> tuple[Difference, ...]:
+        """The account's open differences as of the last round."""
+        account_key = _get_account_key(account)
+        return tuple(difference for key, difference in self._known_differences.items() if key[:2] == account_key)
 
     def _compare_account(
         self, account: LiveAccount, own: dict[str, tuple[Position, ...]], unavailable: UnavailableAccounts
     ) -> tuple[Difference, ...] | None:
-        """Its open differences; None when it could not be read."""
+        """The account's open differences; None when it could not be read."""
         log = logger.bind(user=str(account.user_id), exchange=account.exchange)
         began_at = self._clock.monotonic()
+        differing = {difference.symbol for difference in self._list_known_differences(account)}
         try:
-            seen = self._looks.compare(
-                account, own, {each.symbol for each in self._differences_of(account)}, self._rounds
-            )
+            comparison = self._comparer.compare(account, own, differing, self._rounds)
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
                 if isinstance(error, DatabaseUnavailable):
                     raise
-                unavailable.add(*_account_key(account))
+                unavailable.add(*_get_account_key(account))
             log.warning("reconciliation_failed", reason=str(error))
             return None
-        except Exception:  # one account's fault is in no other's way
+        except Exception:  # a fault in one account must not keep the others from being compared
             log.exception("reconciliation_failed")
             return None
-        if seen.is_unavailable:
-            unavailable.add(*_account_key(account))
+        if comparison.is_unavailable:
+            unavailable.add(*_get_account_key(account))
         age_s = self._clock.monotonic() - began_at
-        return self._store.report_reconciliation(*_account_key(account), seen.nets, seen.reasons, seen.checked, age_s)
+        return self._store.report_reconciliation(
+            *_get_account_key(account), comparison.nets, comparison.reasons, comparison.checked, age_s
+        )
 
-    def _log_changes(self, found: list[Difference]) -> None:
-        """Transitions only: a new or changed difference, and one that is gone."""
-        now = {(each.user_id, each.exchange, each.symbol): each for each in found}
-        for key, each in now.items():
-            if _quantities(self._known_differences.get(key)) != _quantities(each):
-                fields = each.model_dump(mode="json", include={"exchange", "symbol", "booked", "at_venue", "reason"})
-                logger.error("reconciliation_difference", user=str(each.user_id), **fields)
+    def _log_changes(self, differences: list[Difference]) -> None:
+        """Logs transitions only: a new or changed difference, and one that is gone."""
+        now = {(difference.user_id, difference.exchange, difference.symbol): difference for difference in differences}
+        included = {"exchange", "symbol", "booked", "at_venue", "reason"}
+        for key, difference in now.items():
+            if _get_quantities(self._known_differences.get(key)) != _get_quantities(difference):
+                fields = difference.model_dump(mode="json", include=included)
+                logger.error("reconciliation_difference", user=str(difference.user_id), **fields)
         for key in self._known_differences.keys() - now.keys():
             logger.info("reconciliation_difference_resolved", what=str(key))
         self._known_differences = now
 
 
-def _account_key(account: LiveAccount) -> tuple[UUID, str]:
+def _get_account_key(account: LiveAccount) -> tuple[UUID, str]:
     return account.user_id, account.exchange
 
 
-def _quantities(difference: Difference | None) -> tuple[Decimal, Decimal] | None:
+def _get_quantities(difference: Difference | None) -> tuple[Decimal, Decimal] | None:
     return None if difference is None else (difference.booked, difference.at_venue)

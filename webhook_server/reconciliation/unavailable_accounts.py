@@ -1,10 +1,10 @@
-"""Which accounts a venue did not answer for in one round of work: each silence lasts seconds, and others wait."""
+"""Accounts whose venue did not answer in one round: each timeout lasts seconds, for which other accounts wait."""
 
 from uuid import UUID
 
 
 class UnavailableAccounts:
-    """An account that failed is not asked again in the round; a venue that failed two of them is asked for nobody."""
+    """Skips an account after one failure in a round, and a venue after failures of two of its accounts."""
 
     def __init__(self) -> None:
         self._accounts: set[tuple[UUID, str]] = set()
@@ -13,10 +13,10 @@ class UnavailableAccounts:
         self._accounts.add((user_id, exchange))
 
     def has(self, user_id: UUID, exchange: str) -> bool:
-        """Whether this very account failed."""
+        """Whether this account failed itself."""
         return (user_id, exchange) in self._accounts
 
     def should_skip(self, user_id: UUID, exchange: str) -> bool:
-        """Whether it makes no sense to ask for this account now."""
-        failed = [person for person, name in self._accounts if name == exchange]
+        """Whether the account or its whole venue is left out for the rest of the round."""
+        failed = [user for user, name in self._accounts if name == exchange]
         return user_id in failed or len(failed) > 1

@@ -6,7 +6,7 @@ import json
 import psycopg
 import pytest
 
-from cli.doctor.security_checks import key_role
+from cli.doctor.security_checks import parse_key_role
 from tests.cli.conftest import Sparky
 from tests.cli.doctor.test_doctor import examined, patient
 from tests.conftest import Project
@@ -40,7 +40,7 @@ def jwt(role: object) -> str:
     ],
 )
 def test_a_supabase_key_says_whose_it_is(key: str, role: str | None) -> None:
-    assert key_role(key) == role
+    assert parse_key_role(key) == role
 
 
 @pytest.fixture

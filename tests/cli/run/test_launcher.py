@@ -13,7 +13,9 @@ from engine.platform.settings.settings import read_environment
 
 def shown(**environment: str) -> str:
     settings = read_environment({"SPARKY_HOME": "/tmp/spk"} | environment)  # noqa: S108 - a name only
-    return launcher.startup_banner(settings, process_plan.resolve_endpoints(settings), "sparky up", "Look around.")
+    return launcher.build_startup_banner(
+        settings, process_plan.resolve_endpoints(settings), "sparky up", "Look around."
+    )
 
 
 def test_the_header_says_honestly_what_is_simulated() -> None:
@@ -46,8 +48,10 @@ def test_what_a_child_said_before_it_could_not_run_is_remembered(tmp_path: Path)
 def test_the_hint_is_what_must_be_typed_from_the_same_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     spaced = "/tmp/a b"  # noqa: S108
-    assert "terminal: .venv/bin/sparky status." in launcher.status_hint(".venv/bin/sparky")
-    assert "SPARKY_HOME='/tmp/a b' .venv/bin/sparky status" in launcher.status_hint(".venv/bin/sparky", Path(spaced))
+    assert "terminal: .venv/bin/sparky status." in launcher.build_status_hint(".venv/bin/sparky")
+    assert "SPARKY_HOME='/tmp/a b' .venv/bin/sparky status" in launcher.build_status_hint(
+        ".venv/bin/sparky", Path(spaced)
+    )
 
 
 @pytest.mark.parametrize(("is_dynamic", "word"), [(False, "ready"), (True, "")])
@@ -63,6 +67,6 @@ def test_only_a_task_that_ended_by_itself_is_ready_when_it_is_done(
 
 def test_what_a_child_said_last_is_told_by_its_error_and_not_by_what_a_library_adds_to_it() -> None:
     told = 'Traceback:\n  File "a.py", line 1, in f\n    g()\n    ^^^\nValueError: 1 fault\nrow\n  x [y]'
-    assert launcher.first_error_line(told) == "ValueError: 1 fault"
-    assert launcher.first_error_line("The port is taken.\n") == "The port is taken."
-    assert not launcher.first_error_line("")
+    assert launcher.find_first_error_line(told) == "ValueError: 1 fault"
+    assert launcher.find_first_error_line("The port is taken.\n") == "The port is taken."
+    assert not launcher.find_first_error_line("")

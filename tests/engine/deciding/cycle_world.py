@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.cycle import CycleDependencies, CycleOutcome, run_cycle
+from engine.deciding.cycle import run_cycle
+from engine.deciding.cycle_interface import CycleDependencies, CycleOutcome
 from engine.domain.completion import Completion, Usage
 from engine.domain.errors import LlmUnavailable, ModelUnavailable
 from engine.domain.market import MarketSnapshot
@@ -87,7 +88,7 @@ class World:
             decision_id=decision_id, signal_id=decision_id if left else None, suppressed=self.suppressed
         )
 
-    def pause(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.now += seconds
 
     # market and limiter
@@ -123,7 +124,7 @@ class World:
     def mark_unavailable(self, model: str, reason: str) -> None:
         self.models.remove(model)
 
-    def request_tokens(self, prompt: Prompt, model: str) -> int:
+    def count_request_tokens(self, prompt: Prompt, model: str) -> int:
         return estimate_tokens(prompt) + 800
 
     def raise_allowance(self, model: str) -> bool:
@@ -142,7 +143,7 @@ class World:
         self.now = min(self.now + call.latency_s, deadline)
         return call
 
-    def run(self, most_attempts: int = 3, **changes: Any) -> CycleOutcome:
+    def run(self, max_attempts: int = 3, **changes: Any) -> CycleOutcome:
         rests: list[float] = []
 
         class Gate(CommitGate):
@@ -162,14 +163,14 @@ class World:
         return run_cycle(
             STRATEGY_ID,
             CycleDependencies(
-                records=self,
-                surroundings=self,
+                store=self,
+                services=self,
                 gate=self.gate,
                 clock=lambda: self.now,
-                pause=self.pause,
+                sleep=self.sleep,
                 jitter=lambda: 0.5,
                 new_id=lambda: UUID(int=99),
                 **values,
             ),
-            most_attempts,
+            max_attempts,
         )

@@ -14,7 +14,7 @@ from engine.deciding.circuit_breaker import (
     FIRST_COOL_DOWN_S,
     MAX_COOL_DOWN_S,
     Breaker,
-    cool_down_for,
+    get_cool_down,
     on_restart,
     on_strategy_fault,
     on_success,
@@ -78,7 +78,7 @@ class BreakerMachine(RuleBasedStateMachine):
             )
             self.failures += 1
             assert not self.breaker.must_pause
-            assert self.breaker.until <= self.now + cool_down_for(service).longest_s
+            assert self.breaker.until <= self.now + get_cool_down(service).longest_s
 
     @rule()
     def a_person_asks_for_another_process(self) -> None:

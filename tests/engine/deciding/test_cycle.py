@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from engine.deciding.prompt import market_block
+from engine.deciding.prompt import build_market_block
 from engine.domain.decision import Action
 from engine.domain.errors import StrategyFault
 from engine.domain.signal import SignalAction
@@ -34,7 +34,7 @@ def test_a_cycle_records_what_was_seen_said_and_made_of_it_and_leaves_a_signal()
     assert (record.raw_answer, record.model, record.request_id) == (LONG, MODEL, "req_1")
     assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (1_000, 200, 50)
     assert (record.cost_usd, record.is_fault) == (Decimal("0.0002"), False)
-    assert record.market == market_block(a_context(), [a_view()], rounded=False)
+    assert record.market == build_market_block(a_context(), [a_view()], is_rounded=False)
     assert signal is not None
     sent, strategy = signal.payload, a_context().strategy
     assert (sent.action, sent.exchange, sent.position_size_usd) == (SignalAction.BUY, "aster", Decimal(250))
@@ -142,7 +142,7 @@ def test_no_answer_is_mended_without_a_permit_an_attempt_or_a_budget_left() -> N
     by_all = a_context(llm_spent_today_by_all_usd=Decimal("0.9999"))
     worlds: list[tuple[World, dict[str, Any]]] = [
         (World(calls=[answered("no")], permits_left=1), {}),
-        (World(calls=[answered("no")]), {"most_attempts": 1}),
+        (World(calls=[answered("no")]), {"max_attempts": 1}),
         (World(calls=[failed(LlmOutcome.TIMEOUT), failed(LlmOutcome.TIMEOUT), answered("no")]), {}),
         (World(calls=[answered("no")], context=spent), {}),
         (World(calls=[answered("no")], context=by_all), {"host_budget_usd": Decimal(1)}),
@@ -155,7 +155,7 @@ def test_no_answer_is_mended_without_a_permit_an_attempt_or_a_budget_left() -> N
 
 
 def test_a_probe_is_one_request() -> None:
-    outcome = World(calls=[failed(LlmOutcome.SERVER_ERROR)]).run(most_attempts=1)
+    outcome = World(calls=[failed(LlmOutcome.SERVER_ERROR)]).run(max_attempts=1)
     assert (outcome.outcome, len(outcome.calls)) == ("upstream_groq", 1)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.deciding.decision_parser import DecisionLimits, parse
+from engine.deciding.decision_parser import DecisionLimits, parse_decision
 from engine.domain.decision import SCHEMA, Action, Decision
 from engine.platform.plain_text import sanitize_for_storage
 from engine.risk.entry_rules import UNRESTRICTED
@@ -36,7 +36,7 @@ def without(*names: str) -> str:
 
 
 def test_a_good_answer_is_taken_as_it_is() -> None:
-    assert parse(answer(), LIMITS) == Decision(
+    assert parse_decision(answer(), LIMITS) == Decision(
         action=Action.LONG,
         symbol="BTCUSDT",
         size_usd=Decimal("250.5"),
@@ -56,7 +56,7 @@ def test_a_good_answer_is_taken_as_it_is() -> None:
     ],
 )
 def test_fences_prose_and_absent_options_are_tolerated(text: str) -> None:
-    decision = parse(text, LIMITS)
+    decision = parse_decision(text, LIMITS)
     assert (decision.action, decision.reason) == (Action.LONG, None)
 
 
@@ -139,7 +139,7 @@ NASTY = {
 
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
 def test_an_unusable_answer_becomes_a_hold_that_says_why(text: str) -> None:
-    decision = parse(text, LIMITS)
+    decision = parse_decision(text, LIMITS)
     assert decision.action is Action.HOLD
     assert decision.is_fault
     assert decision.reason
@@ -157,25 +157,25 @@ def test_an_unusable_answer_becomes_a_hold_that_says_why(text: str) -> None:
     ],
 )
 def test_a_weak_or_empty_entry_is_held_without_blame(text: str, reason: str) -> None:
-    decision = parse(text, LIMITS)
+    decision = parse_decision(text, LIMITS)
     assert (decision.action, decision.reason, decision.is_fault) == (Action.HOLD, reason, False)
     assert decision.symbol == "BTCUSDT"
 
 
 def test_size_is_capped_and_rounded_down_to_cents() -> None:
-    capped = parse(answer(size_usd=5_000), LIMITS)
+    capped = parse_decision(answer(size_usd=5_000), LIMITS)
     assert (capped.size_usd, capped.size_reason) == (
         Decimal(1000),
         "5,000.00 USD were wanted, one entry may have 1,000.00 USD",
     )
-    assert parse(answer(size_usd=10.019), LIMITS).size_reason is None
-    assert parse(answer(size_usd=10.019), LIMITS).size_usd == Decimal("10.01")
+    assert parse_decision(answer(size_usd=10.019), LIMITS).size_reason is None
+    assert parse_decision(answer(size_usd=10.019), LIMITS).size_usd == Decimal("10.01")
 
 
 def test_a_close_or_hold_needs_neither_size_nor_confidence() -> None:
-    close = parse(answer(action="CLOSE", size_usd=0, confidence=0.1), LIMITS)
+    close = parse_decision(answer(action="CLOSE", size_usd=0, confidence=0.1), LIMITS)
     assert (close.action, close.symbol, close.reason) == (Action.CLOSE, "BTCUSDT", None)
-    hold = parse(answer(action="HOLD", symbol=None, size_usd=0, confidence=0), LIMITS)
+    hold = parse_decision(answer(action="HOLD", symbol=None, size_usd=0, confidence=0), LIMITS)
     assert (hold.action, hold.symbol, hold.reason, hold.is_fault) == (Action.HOLD, None, None, False)
 
 
@@ -194,7 +194,7 @@ SENSELESS_BESIDES: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("changes", SENSELESS_BESIDES.values(), ids=SENSELESS_BESIDES.keys())
 @pytest.mark.parametrize("action", ["CLOSE", "HOLD"])
 def test_what_has_no_effect_on_a_close_or_hold_does_not_decide_over_it(action: str, changes: dict[str, object]) -> None:
-    decision = parse(answer(action=action, **changes), LIMITS)
+    decision = parse_decision(answer(action=action, **changes), LIMITS)
     assert (decision.action, decision.reason, decision.is_fault) == (Action(action), None, False)
     assert (decision.stop_loss_percent, decision.take_profit_percent, decision.size_usd) == (None, None, Decimal(0))
 
@@ -203,12 +203,12 @@ def test_what_has_no_effect_on_a_close_or_hold_does_not_decide_over_it(action: s
     "text", [answer(action="CLOSE", leverage=5), json.dumps({"action": "CLOSE", "symbol": "BTCUSDT"})]
 )
 def test_an_exit_is_never_blocked_by_a_field_too_many_or_too_few(text: str) -> None:
-    assert parse(text, LIMITS).action is Action.CLOSE
+    assert parse_decision(text, LIMITS).action is Action.CLOSE
 
 
 def test_reasoning_is_kept_short_and_storable() -> None:
-    assert parse(answer(reasoning="y" * 500), LIMITS).reasoning == "y" * 100
-    assert parse(answer(reasoning="a\0b\ud800"), LIMITS).reasoning == "a\ufffdb?"
+    assert parse_decision(answer(reasoning="y" * 500), LIMITS).reasoning == "y" * 100
+    assert parse_decision(answer(reasoning="a\0b\ud800"), LIMITS).reasoning == "a\ufffdb?"
 
 
 def test_the_schema_is_one_that_strict_decoding_accepts() -> None:
@@ -270,16 +270,16 @@ def bounded(decision: Decision) -> None:
 @settings(max_examples=250, deadline=None)  # `make fuzz` tries a hundred thousand
 @given(st.text() | st.text(alphabet='{}[]":,0123456789.eE-+truefalsnNaInfity \n', max_size=200))
 def test_any_text_gives_a_bounded_decision(text: str) -> None:
-    bounded(parse(text, LIMITS))
+    bounded(parse_decision(text, LIMITS))
 
 
 @settings(max_examples=250, deadline=None)
 @given(plausible)
 def test_any_plausible_object_gives_a_bounded_decision(value: dict[str, Any]) -> None:
-    bounded(parse(json.dumps(value), LIMITS))
+    bounded(parse_decision(json.dumps(value), LIMITS))
 
 
 @settings(max_examples=250, deadline=None)
 @given(mutated_answers())
 def test_any_mutation_of_a_good_answer_gives_a_bounded_decision(text: str) -> None:
-    bounded(parse(text, LIMITS))
+    bounded(parse_decision(text, LIMITS))

@@ -9,9 +9,9 @@ from engine.deciding.freshness import (
     MIN_S,
     UNKNOWN_SPEED_S,
     VenueClock,
-    candles_behind,
-    fresh_until,
-    interval_ms,
+    compute_fresh_until,
+    count_candles_behind,
+    get_interval_ms,
     is_old_price,
     is_too_old,
 )
@@ -32,7 +32,9 @@ def test_any_speed_is_learnt_from_two_readings(speed: float, apart_s: float, rea
         clock.add_sample(START_MS + round(number * apart_s * speed * 1_000), 100.0 + number * apart_s)
     assert clock.speed == pytest.approx(speed, rel=0.01)
     now = 100.0 + readings * apart_s
-    assert clock.at(now) == pytest.approx(START_MS + readings * apart_s * speed * 1_000, abs=2 + apart_s * speed * 20)
+    assert clock.estimate_ms(now) == pytest.approx(
+        START_MS + readings * apart_s * speed * 1_000, abs=2 + apart_s * speed * 20
+    )
 
 
 def test_a_real_clock_read_over_a_jittery_network_runs_at_speed_one() -> None:
@@ -54,7 +56,7 @@ def test_a_reading_that_arrives_late_is_ignored_and_a_simulation_begun_anew_is_n
     clock.add_sample(START_MS, 100.0)
     clock.add_sample(START_MS + 60_000, 101.0)
     clock.add_sample(START_MS + 30_000, 100.5)
-    assert (clock.speed, clock.at(101.0)) == (60.0, START_MS + 60_000)
+    assert (clock.speed, clock.estimate_ms(101.0)) == (60.0, START_MS + 60_000)
     clock.add_sample(START_MS - 5_000, 102.0)
     assert clock.speed is None
 
@@ -71,20 +73,20 @@ def test_a_reading_that_arrives_late_is_ignored_and_a_simulation_begun_anew_is_n
     ],
 )
 def test_data_is_fresh_until_the_next_candle_closes(as_of_ms: int, speed: float | None, seconds: float) -> None:
-    assert fresh_until(snapshot_at(as_of_ms), 1_000.0, speed) == pytest.approx(1_000.0 + seconds)
+    assert compute_fresh_until(snapshot_at(as_of_ms), 1_000.0, speed) == pytest.approx(1_000.0 + seconds)
 
 
 def test_data_of_more_than_three_candles_ago_is_too_old() -> None:
     snapshot = snapshot_at(LAST_CLOSE_MS)
-    assert candles_behind(snapshot, LAST_CLOSE_MS) == 0
+    assert count_candles_behind(snapshot, LAST_CLOSE_MS) == 0
     assert not is_too_old(snapshot, LAST_CLOSE_MS + 180_000)
     assert is_too_old(snapshot, LAST_CLOSE_MS + 180_001)
 
 
 def test_intervals_that_are_not_offered_are_refused() -> None:
-    assert interval_ms("15m") == 900_000
+    assert get_interval_ms("15m") == 900_000
     with pytest.raises(ValueError, match="no candles of '7m'"):
-        interval_ms("7m")
+        get_interval_ms("7m")
 
 
 def test_a_last_price_is_old_when_candles_of_its_time_would_be() -> None:

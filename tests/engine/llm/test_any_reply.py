@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from engine.domain.completion import Usage
 from engine.llm.llm_call import LlmOutcome
-from engine.llm.models import FAMILIES, MAX_ANSWER_TOKENS, family_of
-from engine.llm.provider_errors import classify, classify_error_in, limit_in
+from engine.llm.models import FAMILIES, MAX_ANSWER_TOKENS, find_family
+from engine.llm.provider_errors import classify, classify_error_in
 from engine.llm.responses import read_completion, read_json, read_usage
-from engine.llm.thoughts import MAX_TEXT, NoAnswer, after_thoughts, check_surroundings
+from engine.llm.stated_limits import find_limit
+from engine.llm.thoughts import MAX_TEXT, NoAnswer, check_surroundings, strip_thoughts
 from engine.platform.http.retry_after import retry_after_in_text
 
 MOST = Usage(prompt_tokens=1_500, completion_tokens=800)
@@ -68,7 +69,7 @@ def test_any_body_of_a_success_tells_an_error_or_none(body: Any) -> None:
 def test_any_words_ask_for_a_wait_within_a_day_or_for_none(words: str) -> None:
     wait_s = retry_after_in_text(words)
     assert wait_s is None or 0 <= wait_s <= 86_400
-    limit = limit_in(words)
+    limit = find_limit(words)
     assert limit is None or limit.size is None or limit.size > 0
 
 
@@ -80,7 +81,7 @@ def test_json_that_no_program_should_send_is_read_or_refused(content: bytes) -> 
 @given(st.text(max_size=400) | st.text(alphabet='<>|/[]{}"thinkanalysfc \u25c1\u25b7`\n', max_size=200))
 def test_any_text_has_an_end_of_its_thoughts_or_none(text: str) -> None:
     try:
-        rest = after_thoughts(text)
+        rest = strip_thoughts(text)
         check_surroundings(rest, "")
     except NoAnswer:
         return
@@ -110,7 +111,7 @@ def test_a_long_text_without_sense_takes_no_more_than_linear_work(text: str) -> 
     """A quadratic search would take minutes here, and the test's own limit of time would end it."""
     for _ in range(3):
         try:
-            check_surroundings(after_thoughts(text), text)
+            check_surroundings(strip_thoughts(text), text)
         except NoAnswer:
             continue
 
@@ -133,7 +134,7 @@ def test_a_long_text_without_sense_takes_no_more_than_linear_work(text: str) -> 
 def test_a_limit_is_learned_only_where_its_size_stands_behind_its_name(
     words: str, name: str | None, size: int | None
 ) -> None:
-    found = limit_in(words)
+    found = find_limit(words)
     assert (found.name if found else None, found.size if found else None) == (name, size)
 
 
@@ -156,6 +157,6 @@ def test_a_wait_is_read_only_where_it_is_one(words: str, seconds: float | None) 
 def test_every_family_fits_into_the_largest_allowance() -> None:
     for family in FAMILIES:
         for effort in ("low", "medium", "high"):
-            assert family.answer_tokens(effort) <= MAX_ANSWER_TOKENS
-    assert family_of("openai/gpt-oss-safeguard-20b").takes_schema
-    assert not family_of("my/gpt-ossified").takes_schema or family_of("my/gpt-ossified") is FAMILIES[0]
+            assert family.get_answer_allowance(effort) <= MAX_ANSWER_TOKENS
+    assert find_family("openai/gpt-oss-safeguard-20b").takes_schema
+    assert not find_family("my/gpt-ossified").takes_schema or find_family("my/gpt-ossified") is FAMILIES[0]

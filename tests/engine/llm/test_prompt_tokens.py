@@ -73,4 +73,4 @@ def test_a_surrogate_without_its_half_is_counted() -> None:
 
 def test_vocabularies_that_cut_every_digit_are_reserved_more() -> None:
     numbers = Prompt("", "1 12 123 1234 0.5")
-    assert estimate_tokens(numbers, each_digit=True) - estimate_tokens(numbers) == 0 + 1 + 2 + 2 + 0
+    assert estimate_tokens(numbers, has_digit_tokens=True) - estimate_tokens(numbers) == 0 + 1 + 2 + 2 + 0

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from engine.deciding.schedule import next_tick, schedule_for
+from engine.deciding.schedule import build_cadence, find_next_tick
 from engine.ratelimit.scheduler import Grant, PermitLimits, PermitRequest, PermitScheduler
 from tests.support.factories.permits import asker, most_in_any_window
 
@@ -57,13 +57,13 @@ def jain(shares: list[int]) -> float:
 def test_impatient_strategies_on_their_own_cadence_get_equal_shares(count: int, rpm: int) -> None:
     """45 s cadence, 40 s of patience, far more askers than the limit carries: each phase must have its turn."""
     world = World(PermitScheduler(PermitLimits(rpm=rpm, concurrency=16), hold_s=25))
-    cadences = {number: schedule_for(UUID(int=number), 45.0) for number in range(count)}
-    due = {number: next_tick(cadence, 0.0) for number, cadence in cadences.items()}
+    cadences = {number: build_cadence(UUID(int=number), 45.0) for number in range(count)}
+    due = {number: find_next_tick(cadence, 0.0) for number, cadence in cadences.items()}
 
     def asks(now: float) -> list[PermitRequest]:
         ticking = [number for number, at in due.items() if at <= now]
         for number in ticking:
-            due[number] = next_tick(cadences[number], now)
+            due[number] = find_next_tick(cadences[number], now)
         return [asker(number, now, patience_s=40) for number in ticking]
 
     hours = 2

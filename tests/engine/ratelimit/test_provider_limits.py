@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from engine.domain.completion import KnownLimit
-from engine.ratelimit.provider_limits import REFUSED_LASTS_S, ProviderLimitsFile
+from engine.ratelimit.provider_limits import REFUSED_LIMIT_TTL_S, ProviderLimitsFile
 
 MODEL = "openai/gpt-oss-120b"
 
@@ -13,17 +13,17 @@ def test_what_only_a_refusal_told_is_known_to_the_next_process_and_forgotten_aft
     limits.update(MODEL, 1_000, 8_000, KnownLimit(name="tpd", size=200_000))
     known = ProviderLimitsFile(tmp_path).load()[MODEL]
     told_at = known.from_refusals["tpd"].at
-    assert known.by_name(told_at + REFUSED_LASTS_S - 1) == {"rpd": 1_000, "tpm": 8_000, "tpd": 200_000}
-    assert known.by_name(told_at + REFUSED_LASTS_S) == {"rpd": 1_000, "tpm": 8_000}
+    assert known.get_sizes(told_at + REFUSED_LIMIT_TTL_S - 1) == {"rpd": 1_000, "tpm": 8_000, "tpd": 200_000}
+    assert known.get_sizes(told_at + REFUSED_LIMIT_TTL_S) == {"rpd": 1_000, "tpm": 8_000}
 
 
 def test_a_header_is_newer_than_the_words_of_a_refusal(tmp_path: Path) -> None:
     limits = ProviderLimitsFile(tmp_path)
     limits.update(MODEL, None, None, KnownLimit(name="tpm", size=8_000))
     limits.update(MODEL, None, None, KnownLimit(name="rpm", size=30))
-    assert limits.of(MODEL).by_name(limits.of(MODEL).from_refusals["tpm"].at)["tpm"] == 8_000
+    assert limits.get(MODEL).get_sizes(limits.get(MODEL).from_refusals["tpm"].at)["tpm"] == 8_000
     limits.update(MODEL, None, 250_000)
-    assert limits.of(MODEL).by_name(limits.of(MODEL).from_refusals["rpm"].at) == {
+    assert limits.get(MODEL).get_sizes(limits.get(MODEL).from_refusals["rpm"].at) == {
         "rpd": None,
         "tpm": 250_000,
         "rpm": 30,

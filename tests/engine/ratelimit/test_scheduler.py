@@ -51,7 +51,7 @@ def test_no_window_ever_holds_more_than_its_limit(limit: PermitLimits, history: 
             tokens.append(grant.asker.tokens)
             ended[grant.permit_id] = now
             out.append(grant)
-        used = permits.used(now)
+        used = permits.get_usage(now)
         for name, most in (("rpm", limit.rpm), ("tpm", limit.tpm), ("rpd", limit.rpd), ("tpd", limit.tpd)):
             assert most is None or used[name] <= most
         assert used["concurrency"] <= limit.concurrency
@@ -93,11 +93,11 @@ def test_a_sliding_window_never_forgets_early(added: list[tuple[float, int]], gr
         window.add(now, amount)
         all_of_it.append((now, amount))
         exact = sum(a for at, a in all_of_it if now - at < 60)
-        assert window.total(now) >= exact - 1e-9
+        assert window.get_total(now) >= exact - 1e-9
         if grain_s == 0:
-            assert window.total(now) == pytest.approx(exact)
-        at = window.earliest_fit(now, 5, 30)
-        assert copy.deepcopy(window).total(at + 1e-6) + 5 <= 30 + 1e-9
+            assert window.get_total(now) == pytest.approx(exact)
+        at = window.find_earliest_fit(now, 5, 30)
+        assert copy.deepcopy(window).get_total(at + 1e-6) + 5 <= 30 + 1e-9
 
 
 def test_among_equals_who_holds_a_position_goes_first() -> None:
@@ -136,7 +136,7 @@ def test_the_permit_of_a_dead_holder_is_freed_but_stays_counted() -> None:
     permits.expire(26.0)
     assert len(permits.grant_waiting(26.0)) == 1
     permits.release(grant.permit_id, None)
-    assert permits.used(26.0)["rpm"] == 2
+    assert permits.get_usage(26.0)["rpm"] == 2
 
 
 def test_reserved_tokens_are_settled_with_what_was_used() -> None:
@@ -145,10 +145,10 @@ def test_reserved_tokens_are_settled_with_what_was_used() -> None:
     permits.enqueue(asker(2, 0.0, 900))
     (grant,) = permits.grant_waiting(0.0)
     permits.release(grant.permit_id, 100)
-    assert permits.used(1.0)["tpm"] == 100
+    assert permits.get_usage(1.0)["tpm"] == 100
     (second,) = permits.grant_waiting(1.0)
     permits.release(second.permit_id, None)
-    assert permits.used(1.0) == {"rpm": 1, "tpm": 100, "rpd": 1, "tpd": 100, "concurrency": 0}
+    assert permits.get_usage(1.0) == {"rpm": 1, "tpm": 100, "rpd": 1, "tpd": 100, "concurrency": 0}
 
 
 def test_announced_limits_tighten_and_never_loosen() -> None:
@@ -168,7 +168,7 @@ def test_a_refusal_holds_everybody_until_the_providers_time() -> None:
     assert not permits.back_off(1.0, 2.0, "rpm")
     permits.enqueue(asker(1, 1.0))
     assert permits.grant_waiting(119.9) == []
-    assert permits.next_grant_at(1.0) == 120.0
+    assert permits.find_next_grant_at(1.0) == 120.0
     assert len(permits.grant_waiting(120.0)) == 1
 
 
@@ -201,15 +201,17 @@ def test_a_refusal_of_no_time_holds_a_moment_and_a_much_longer_one_is_news_with_
 
 def test_a_request_larger_than_the_limit_is_named_as_such() -> None:
     permits = PermitScheduler(PermitLimits(tpm=1_000, concurrency=9), hold_s=25)
-    assert permits.impossible_reason(1_000) is None
-    assert permits.impossible_reason(1_001) == "one request of up to 1001 tokens is more than the limit of 1000 (tpm)"
+    assert permits.find_impossible_reason(1_000) is None
+    assert (
+        permits.find_impossible_reason(1_001) == "one request of up to 1001 tokens is more than the limit of 1000 (tpm)"
+    )
 
 
 def test_a_second_ask_of_a_strategy_takes_the_place_of_the_first() -> None:
     permits = PermitScheduler(PermitLimits(rpm=30, concurrency=9), hold_s=25)
     permits.enqueue(asker(1, 0.0))
     permits.enqueue(asker(1, 5.0))
-    assert permits.queue(7.0) == (1, 2.0)
+    assert permits.measure_queue(7.0) == (1, 2.0)
     assert len(permits.grant_waiting(7.0)) == 1
 
 
@@ -219,14 +221,14 @@ def test_what_a_former_process_sent_is_counted() -> None:
     permits.restore(101.0, 10)
     permits.enqueue(asker(uuid4().int, 110.0))
     assert permits.grant_waiting(110.0) == []
-    assert permits.next_grant_at(110.0) == pytest.approx(160.4)
+    assert permits.find_next_grant_at(110.0) == pytest.approx(160.4)
 
 
 def test_a_request_larger_than_what_the_provider_announces_goes_alone_and_hears_it_from_the_provider() -> None:
     """An absurd header must neither stop everybody for good nor count as a fault of the rows."""
     permits = PermitScheduler(PermitLimits(rpm=30, concurrency=9), hold_s=25)
     permits.apply_provider_limits({"tpm": 1})
-    assert permits.impossible_reason(900) is None
+    assert permits.find_impossible_reason(900) is None
     permits.enqueue(asker(1, 0.0, 900))
     permits.enqueue(asker(2, 0.0, 900))
     assert [grant.asker.strategy_id.int for grant in permits.grant_waiting(0.0)] == [1]
@@ -243,7 +245,7 @@ def test_a_process_that_ended_frees_its_place_and_its_permit_which_stays_counted
     assert permits.release_strategy(UUID(int=2), 2.0)
     assert not permits.release_strategy(UUID(int=1), 2.0)
     assert [grant.asker.strategy_id.int for grant in permits.grant_waiting(2.0)] == [3]
-    assert permits.used(2.0)["rpm"] == 2
+    assert permits.get_usage(2.0)["rpm"] == 2
 
 
 def test_what_the_successor_of_an_ended_process_has_asked_for_stays() -> None:
@@ -252,4 +254,4 @@ def test_what_the_successor_of_an_ended_process_has_asked_for_stays() -> None:
     assert not permits.release_strategy(UUID(int=1), 4.0)
     assert len(permits.grant_waiting(5.0)) == 1
     assert not permits.release_strategy(UUID(int=1), 4.0)
-    assert permits.used(5.0)["concurrency"] == 1
+    assert permits.get_usage(5.0)["concurrency"] == 1

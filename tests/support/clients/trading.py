@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from engine.admin.demo_data import generate_webhook_secret
 from engine.admin.strategy_checks import NewStrategy
-from engine.deciding.schedule import next_tick, schedule_for
+from engine.deciding.schedule import build_cadence, find_next_tick
 from engine.domain.decision import Action
 from engine.domain.errors import Superseded
 from engine.domain.signal import SignalAction
@@ -52,7 +52,7 @@ def silent(store: Store, user_id: UUID, name: str, *, is_paper: bool) -> UUID:
                 **UNRESTRICTED.model_dump(),
             )
         )
-        if next_tick(schedule_for(row.id, DAY_S), before) > before + SILENT_S:
+        if find_next_tick(build_cadence(row.id, DAY_S), before) > before + SILENT_S:
             return row.id
         store.delete_strategy(row.id)
 

@@ -8,7 +8,7 @@ import requests
 
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change, reload
-from webhook_server.reconciliation.venue_changes import MAX_SETTLEMENT_CHECKS
+from webhook_server.reconciliation.delisting import MAX_SETTLEMENT_CHECKS
 
 MARK = Decimal(28_000)
 SETTLED_AT = "27000"

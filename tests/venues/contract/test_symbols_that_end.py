@@ -7,7 +7,7 @@ import pytest
 
 from tests.venues.conftest import Floor
 from tests.venues.instruments import change, orders_sent, reload
-from webhook_server.reconciliation.venue_changes import MAX_SETTLEMENT_CHECKS
+from webhook_server.reconciliation.delisting import MAX_SETTLEMENT_CHECKS
 
 BOOKS = pytest.mark.parametrize("environment", ["production", "paper"])
 ENDS = ("trades", "REALIZED_PNL", "DELIVERED_SETTELMENT", "nothing")

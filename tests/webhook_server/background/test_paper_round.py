@@ -192,7 +192,7 @@ def test_without_candles_the_prices_of_now_count_alone_and_the_past_is_looked_at
     market_round = round_of(past, [own])
     assert ends(market_round, [own]) == {}
     assert market_round.is_history_unavailable
-    (note,) = market_round.build_margin_notes()
+    (note,) = market_round.build_margin_updates()
     assert note.watched_until_ms is None
     assert ends(round_of(past, [own]), [own], last="24890")[own.id].reason == "stop_loss"
 
@@ -202,20 +202,20 @@ def test_of_what_goes_on_the_liquidation_price_and_the_last_candle_are_noted(sid
     own = held(side=side)
     market_round = round_of(Past({"BTCUSDT": quiet()}), [own])
     ends(market_round, [own])
-    assert list(market_round.build_margin_notes()) == [
+    assert list(market_round.build_margin_updates()) == [
         MarginUpdate(position_id=own.id, liquidation_price=price, updates_price=True, watched_until_ms=LAST_MINUTE_MS)
     ]
     known = own.model_copy(update={"liquidation_price": price, "watched_until_ms": LAST_MINUTE_MS})
     again = round_of(Past({"BTCUSDT": quiet()}), [known])
     ends(again, [known])
-    assert list(again.build_margin_notes()) == []
+    assert list(again.build_margin_updates()) == []
 
 
 def test_nothing_is_noted_of_what_has_ended() -> None:
     own = held(stop_loss_price=24_900)
     market_round = round_of(Past({"BTCUSDT": quiet()}), [own])
     assert ends(market_round, [own], last="24000")
-    assert list(market_round.build_margin_notes()) == []
+    assert list(market_round.build_margin_updates()) == []
 
 
 def test_candles_are_asked_for_once_a_minute_and_the_last_ten_minutes_again() -> None:

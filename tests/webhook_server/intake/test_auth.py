@@ -10,7 +10,7 @@ import standardwebhooks.webhooks
 
 from engine.admin.demo_data import generate_webhook_secret
 from engine.domain.signal import Signal
-from engine.outbox.delivery import classify_response, signed_headers
+from engine.outbox.delivery import build_signed_headers, classify_response
 from tests.webhook_server.conftest import Sender, Site
 
 
@@ -98,7 +98,7 @@ def test_a_dispatcher_whose_clock_is_off_is_believed_within_five_minutes_and_end
 ) -> None:
     signal = signal_of(site)
     body = json.dumps(signal.payload)
-    headers = signed_headers(signal.id, body, site.sender.secret, datetime.now(UTC) + timedelta(minutes=minutes))
+    headers = build_signed_headers(signal.id, body, site.sender.secret, datetime.now(UTC) + timedelta(minutes=minutes))
     answer = post(site.sender, body, headers)
     assert answer.status_code == status
     assert (

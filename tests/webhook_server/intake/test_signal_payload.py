@@ -177,8 +177,8 @@ answers = st.fixed_dictionaries(
 @given(answers)
 def test_whatever_a_model_answers_becomes_a_signal_that_is_accepted_or_no_signal(answer: dict[str, Any]) -> None:
     strategy = a_strategy(target_assets=("BTCUSDT", "ETHUSDT"), max_position_usd=Decimal(1_000_000_000))
-    limits = decision_parser.decision_limits(a_context(strategy))
-    decision = decision_parser.parse(write_json(answer), limits)
+    limits = decision_parser.build_decision_limits(a_context(strategy))
+    decision = decision_parser.parse_decision(write_json(answer), limits)
     payload = build_decision_payload(decision, strategy, UUID(int=9))
     assert (payload is None) == (decision.action is Action.HOLD)
     if payload is not None:

@@ -24,7 +24,8 @@ from webhook_server.reconciliation.account_comparison import (
     AccountComparison,
     DifferenceBackoff,
 )
-from webhook_server.reconciliation.venue_changes import NOT_OURS, VenueChanges
+from webhook_server.reconciliation.symbol_comparison import NOT_OURS
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 from webhook_server.venue_registry import Venues
 
 ONE, TWO = (Decimal(1), Decimal(0)), (Decimal(2), Decimal(0))
@@ -41,7 +42,9 @@ class World:
         )
         store = cast("Store", self.books)
         exits = cast("ProtectiveExits", None)  # no protective order of these worlds fills
-        self.comparer = AccountComparer(store, cast("Venues", OneVenue(account)), VenueChanges(store, Metrics()), exits)
+        self.comparer = AccountComparer(
+            store, cast("Venues", OneVenue(account)), SymbolReconciler(store, Metrics()), exits
+        )
 
     def look(self, now_round: int = 0, differing: Collection[str] = ()) -> AccountComparison:
         own: dict[str, tuple[Position, ...]] = {}

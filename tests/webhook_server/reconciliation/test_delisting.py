@@ -19,12 +19,12 @@ from tests.webhook_server.reconciliation.account_world import KEY, Books
 from webhook_server.reconciliation.delisting import (
     build_delisted_exit,
     build_settlement_exits,
+    compute_settlement_price,
     fetch_settlements,
     find_successor_symbol,
-    held_only_booked,
-    last_price,
+    get_last_booked_price,
+    is_held_by_books_only,
     settle_by_trades,
-    settlement_price,
 )
 
 A, B = UUID(int=1), UUID(int=2)
@@ -83,7 +83,7 @@ def test_a_settlement_is_at_the_price_at_which_the_positions_earned_it(
     quantities: list[str], paid: list[str], price: str | None
 ) -> None:
     positions = [held(each) for each in quantities]
-    found = settlement_price(positions, [settlement(str(index), each) for index, each in enumerate(paid)])
+    found = compute_settlement_price(positions, [settlement(str(index), each) for index, each in enumerate(paid)])
     assert found == (None if price is None else Decimal(price))
 
 
@@ -95,7 +95,7 @@ def test_a_settlement_is_at_the_price_at_which_the_positions_earned_it(
 def test_positions_that_end_at_that_price_have_earned_what_was_paid(lots: list[int], sign: int, price: Decimal) -> None:
     positions = [held(str(sign * Decimal(each).scaleb(-3))) for each in lots]
     earned = total((price - 100) * each.quantity * sign for each in positions)
-    assert settlement_price(positions, [settlement("a", f"{earned:f}")]) == price
+    assert compute_settlement_price(positions, [settlement("a", f"{earned:f}")]) == price
 
 
 def test_a_settlement_for_more_than_the_books_hold_ends_at_the_newest_price_that_they_know() -> None:
@@ -137,12 +137,12 @@ def test_what_the_account_held_is_the_books_only_where_nobody_else_had_a_part_in
 ) -> None:
     record = tuple(traded(number, change) for number, change in enumerate(trades, 11))
     known = facts(*positions, **{"order_positions": OWN, **fields})
-    assert held_only_booked(RecordedAccount(trades=record), SYMBOL, known) is is_only_booked
+    assert is_held_by_books_only(RecordedAccount(trades=record), SYMBOL, known) is is_only_booked
 
 
 def test_what_others_traded_before_the_first_entry_is_in_no_cost() -> None:
     account = RecordedAccount(trades=(traded(10, "5"), traded(11, "2")))
-    assert held_only_booked(account, SYMBOL, facts(held("2"), order_positions=OWN))
+    assert is_held_by_books_only(account, SYMBOL, facts(held("2"), order_positions=OWN))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_what_the_books_know_nothing_of_may_be_what_a_symbol_has_become(
 
 def test_a_paper_position_ends_at_the_price_that_the_books_valued_it_at_last() -> None:
     own = held("2", is_paper=True, current_price=Decimal(70))
-    assert [last_price(own), last_price(held("2"))] == [70, 100]
+    assert [get_last_booked_price(own), get_last_booked_price(held("2"))] == [70, 100]
     fill = build_delisted_exit(own)
     assert (fill.kind, fill.exit_reason, fill.is_paper) == ("close", "delisted", True)
     assert [fill.price, fill.quantity] == [70, 2]

@@ -19,7 +19,7 @@ from webhook_server.clock import SystemClock
 from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.account_comparison import MAX_BACKOFF_ROUNDS
 from webhook_server.reconciliation.reconciliation import Reconciliation
-from webhook_server.reconciliation.venue_changes import VenueChanges
+from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 from webhook_server.venue_registry import Venues
 
 TWO, THREE = UUID(int=2), UUID(int=3)
@@ -35,7 +35,7 @@ class World:
         self.reconciliation = Reconciliation(
             store,
             cast("Venues", self.venues),
-            VenueChanges(store, self.metrics),
+            SymbolReconciler(store, self.metrics),
             cast("ProtectiveExits", None),  # no protective order of these worlds fills
             SystemClock(),
             self.metrics,

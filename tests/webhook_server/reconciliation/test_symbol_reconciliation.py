@@ -13,18 +13,17 @@ from engine.venues.venue import LiveVenue
 from tests.support.factories.venue_records import SYMBOL, at_venue, facts, forced, income, live, traded
 from tests.webhook_server.reconciliation.account_world import KEY, Books, WorldAccount
 from webhook_server.metrics import Metrics
-from webhook_server.reconciliation.venue_changes import (
+from webhook_server.reconciliation.delisting import MAX_SETTLEMENT_CHECKS
+from webhook_server.reconciliation.symbol_comparison import (
     BOOKS_CHANGED,
     FIRED,
     IN_PROGRESS,
-    MAX_ATTEMPTS,
-    MAX_SETTLEMENT_CHECKS,
     NOT_OURS,
     NOT_RECORDED,
     NOT_SETTLED,
     SymbolComparison,
-    VenueChanges,
 )
+from webhook_server.reconciliation.symbol_reconciliation import MAX_ATTEMPTS, SymbolReconciler
 
 A, B = UUID(int=1), UUID(int=2)
 
@@ -39,7 +38,7 @@ class World:
     def __init__(self, account: WorldAccount, *positions: Position, **fields: object) -> None:
         self.account, self.books = account, Books({SYMBOL: facts(*positions, **fields)})
         self.metrics = Metrics()
-        self.changes = VenueChanges(cast("Store", self.books), self.metrics)
+        self.changes = SymbolReconciler(cast("Store", self.books), self.metrics)
 
     def look(
         self, request_id: str | None = None, *, rereads: bool = False, is_regular: bool = False
