@@ -105,10 +105,11 @@ NO_LIMITS = CostLimits(max_slippage_percent=Decimal(100))
 
 def terms(**fields: Any) -> EntryTerms:
     """Of a purchase at the market, whose price may move by 0.02 %."""
-    return EntryTerms(**{"is_buy": True, "limits": CostLimits(), "slippage_percent": Decimal("0.02")} | fields)
+    given: dict[str, Any] = {"is_buy": True, "limits": CostLimits(), "slippage_percent": Decimal("0.02")}
+    return EntryTerms(**given | fields)
 
 
-def priced(seen: OrderBook, size_usd: str | Decimal, **fields: Any) -> PricedEntry:
+def priced(seen: OrderBook, size_usd: int | Decimal, **fields: Any) -> PricedEntry:
     found = price_entry(seen, Decimal(size_usd), INSTRUMENT, terms(**fields))
     assert isinstance(found, PricedEntry)
     return found

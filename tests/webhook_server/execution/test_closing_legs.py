@@ -14,7 +14,7 @@ from engine.domain.errors import (
     VenueUnavailable,
 )
 from engine.domain.positions import Position, Side
-from engine.venues.orders import OrderRequest
+from engine.venues.orders import OrderRequest, OrderResult
 from tests.support.factories.entry_values import position
 from tests.webhook_server.legs import (
     ScriptedAccount,
@@ -33,14 +33,23 @@ from webhook_server.intake.schemas import ExitTerms
 class Stage:
     """An account that holds 0.1 BTCUSDT for the legs of a CLOSE, behind a stop-loss; orders are for 0.04 at most."""
 
-    def __init__(self, quantity: str = "0.1", side: Side = Side.LONG, **sizes: object) -> None:
+    def __init__(
+        self, quantity: str = "0.1", account: type[ScriptedAccount] = ScriptedAccount, **sizes: object
+    ) -> None:
         self.market = SizedMarket(sizes={"max_quantity": Decimal("0.04")} | sizes)
-        self.account = ScriptedAccount(self.market)
-        self.held = hold_live(self.account, quantity, side=side)
+        self.account = account(self.market)
+        self.held = hold_live(self.account, quantity)
         self.submitted = 0
 
-    def legs(self, *, is_resumed: bool = False, others: frozenset[Side] = frozenset(), **fields: Any) -> LegExecutor:
-        trade = build_trade(self.account, self.held, is_resumed=is_resumed, **{"action": "CLOSE"} | fields)
+    def legs(
+        self,
+        held: Position | None = None,
+        others: frozenset[Side] = frozenset(),
+        *,
+        is_resumed: bool = False,
+        **fields: Any,
+    ) -> LegExecutor:
+        trade = build_trade(self.account, held or self.held, is_resumed=is_resumed, **{"action": "CLOSE"} | fields)
         return build_legs(replace(trade, other_sides=others), self.market, submit=self._submit)
 
     def _submit(self) -> None:
@@ -77,8 +86,9 @@ def test_an_exit_above_the_largest_order_is_several_reductions_and_one_fill() ->
 
 
 def test_a_short_is_bought_back() -> None:
-    stage = Stage(side=Side.SHORT)
-    assert stage.legs().close(stage.held).side is Side.SHORT
+    stage = Stage()
+    short = stage.held.model_copy(update={"side": Side.SHORT})
+    assert stage.legs(held=short).close(short).side is Side.SHORT
     assert all(each.is_buy and each.reduce_only for each in stage.account.requests)
 
 
@@ -196,7 +206,8 @@ def test_a_position_that_is_dust_ends_without_an_order() -> None:
     """0.0003 at 25,000 are 7.50 USD."""
     stage = Stage("0.0003")
     fill = stage.legs().close(stage.held)
-    assert (fill.kind, fill.quantity, fill.price, fill.fee_usd) == ("dust", Decimal("0.0003"), Decimal(25_000), 0)
+    assert (fill.kind, fill.quantity, fill.price) == ("dust", Decimal("0.0003"), Decimal(25_000))
+    assert fill.fee_usd == 0
     assert (stage.sent, stage.protected) == ([], [])
 
 
@@ -215,19 +226,19 @@ def test_what_is_too_little_by_an_old_list_is_closed_by_the_new_one() -> None:
     assert stage.legs().close(stage.held).quantity == Decimal("0.0009")
 
 
+class ShrinkingAccount(ScriptedAccount):
+    """Refuses the first order as too large, by sizes that its list has from then on."""
+
+    def place_market_order(self, order: OrderRequest) -> OrderResult:
+        assert isinstance(self._market, SizedMarket)
+        if self._market.sizes["max_quantity"] is None:
+            self._market.sizes["max_quantity"] = Decimal("0.05")
+            raise OrderRejected("quantity greater than the maximum", "filter")
+        return super().place_market_order(order)
+
+
 def test_an_order_refused_for_sizes_that_have_changed_is_sent_anew_by_the_new_ones() -> None:
-    stage = Stage("0.1", max_quantity=None)
-    smaller = {"max_quantity": Decimal("0.05")}
-
-    class Changing(ScriptedAccount):
-        def place_market_order(self, order: OrderRequest) -> Any:
-            most = stage.market.sizes["max_quantity"]
-            if most is None or order.quantity > most:  # type: ignore[operator] - of quantities
-                stage.market.sizes |= smaller
-                raise OrderRejected("quantity greater than the maximum", "filter")
-            return super().place_market_order(order)
-
-    stage.account.__class__ = Changing
+    stage = Stage("0.1", ShrinkingAccount, max_quantity=None)
     assert stage.legs().close(stage.held).quantity == Decimal("0.1")
     assert stage.sent == quantities("0.05", "0.05")
 
@@ -273,7 +284,7 @@ def test_a_rest_that_was_refused_is_told_as_one_to_be_sent() -> None:
     stage = Stage("0.03")
     resumed = stage.legs(is_resumed=True)
     stage.account.refuse_later(resumed.trade.client_order_id(REST))
-    assert resumed.find_rest(Decimal("0.03")) == (0, True)
+    assert resumed.find_rest(Decimal("0.03")) == (Decimal(0), True)
 
 
 def test_a_rest_that_the_venue_refuses_stays_protected_and_that_is_explained() -> None:

@@ -1,7 +1,6 @@
 """The leg that enters: never for more than its size, by the book that was judged, and only as it can be protected."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -18,9 +17,11 @@ from engine.risk.sizing import ReducedBy
 from engine.store.margin import EntryMargin, HeldMargin
 from engine.venues.order_book import BOOK_LEVELS, DEEP_LEVELS, Level, OrderBook
 from engine.venues.orders import OrderRequest
+from engine.venues.paper import apply_slippage
 from engine.venues.venue import LiveVenue
 from tests.support.factories.entry_values import portfolio, position, settings
 from tests.webhook_server.legs import (
+    SLIPPAGE_PERCENT,
     START_S,
     ScriptedAccount,
     SizedMarket,
@@ -43,10 +44,10 @@ class CutMarket(SizedMarket):
     """Its book of 50 levels is cut off after 0.01 at the best price; `deep` is what the one of 500 levels shows."""
 
     deep: dict[str, object] = field(default_factory=dict)
-    asked: list[int] = field(default_factory=list)  # type: ignore[assignment] - how many levels, for each question
+    levels_asked: list[int] = field(default_factory=list)
 
     def fetch_entry_book(self, symbol: str, levels: int = BOOK_LEVELS) -> OrderBook:
-        self.asked.append(levels)
+        self.levels_asked.append(levels)
         price = self.prices[symbol]
         little, much = Decimal("0.01"), Decimal(100)
         quantity = little if levels == BOOK_LEVELS else much
@@ -76,26 +77,30 @@ def build_on_paper(market: Market, margin: EntryMargin | None = None, **fields: 
 
 
 @given(
-    price=st.decimals("0.2", "200000", places=1),
+    price=st.decimals("100", "200000", places=1),
     size_usd=st.decimals("0.01", "100000", places=2),
     action=st.sampled_from(["BUY", "SELL"]),
     is_paper=st.booleans(),
 )
-def test_no_entry_is_worth_more_than_its_size(
+def test_no_entry_is_worth_more_than_its_size_and_none_lacks_a_lot(
     price: Decimal, size_usd: Decimal, action: str, *, is_paper: bool
 ) -> None:
-    """At the fill's own price on paper, and live at the price by which it is judged."""
-    market = SizedMarket(prices={"BTCUSDT": price}, book={"mark": None, "clock_ms": None})
+    """A purchase at the ask moved by the slippage, a sale at the bid: the prices by which both are judged."""
+    market, lot = SizedMarket(prices={"BTCUSDT": price}), Decimal("0.001")
     legs = build_on_paper(market, action=action) if is_paper else build_live(market, action=action)[0]
-    legs = replace(legs, trade=replace(legs.trade, portfolio=portfolio(settings=settings(max_spread_percent=1_000))))
+    instrument = market.fetch_instrument("BTCUSDT")
+    bid, ask = price - Decimal("0.1"), price + Decimal("0.1")
+    judged = bid
+    if action == "BUY":
+        judged = apply_slippage(ask, instrument, is_buy=True, slippage_percent=SLIPPAGE_PERCENT)
     try:
         fill, reduced_by = legs.open(size_usd)
     except OrderRejected:  # less than the venue takes
-        assert size_usd < max(2 * price * Decimal("0.001"), Decimal("5.1"))
+        assert size_usd < max(lot * judged, instrument.min_notional + lot * judged)
         return
-    assert fill.quantity * fill.price <= size_usd
-    assert fill.quantity % Decimal("0.001") == 0
-    assert size_usd - fill.quantity * fill.price < Decimal("0.001") * size_usd + price * Decimal("0.002")
+    assert fill.quantity % lot == 0
+    assert 0 <= size_usd - fill.quantity * judged < lot * judged
+    assert fill.quantity * fill.price <= size_usd or not is_paper
     assert set(reduced_by) <= {ReducedBy.LOT_STEP}
 
 
@@ -137,7 +142,7 @@ def test_a_book_that_is_cut_off_too_early_is_read_deeper_and_that_one_prices_the
     market = CutMarket(deep={"asks": (Level(Decimal(25_050), Decimal(100)),)})
     legs, account = build_live(market)
     legs.open(SIZE)
-    assert market.asked == [BOOK_LEVELS, DEEP_LEVELS]
+    assert market.levels_asked == [BOOK_LEVELS, DEEP_LEVELS]
     assert account.requests[0].quantity == Decimal("0.039")  # 1,000 / 25,055.1
 
 
@@ -164,7 +169,7 @@ def test_a_deeper_book_is_judged_again(deep: dict[str, object], limit_type: Limi
 def test_a_small_entry_asks_for_no_deeper_book() -> None:
     market = CutMarket()
     assert build_live(market)[0].find_cost_breach(Decimal(100)) is None
-    assert market.asked == [BOOK_LEVELS]
+    assert market.levels_asked == [BOOK_LEVELS]
 
 
 def test_the_limits_of_the_portfolio_judge_the_book() -> None:
@@ -330,10 +335,8 @@ def test_on_paper_an_entry_beyond_the_free_margin_is_refused_as_a_venue_does() -
 
 
 def test_an_account_that_cannot_trade_gets_no_entry_and_is_asked_for_live_ones_alone() -> None:
-    @contextmanager
-    def refuse(_: LiveVenue) -> Iterator[None]:
+    def refuse(_: LiveVenue) -> AbstractContextManager[None]:
         raise AccountFault("hedge mode is on")
-        yield
 
     legs, account = build_live()
     with pytest.raises(AccountFault):
