@@ -72,7 +72,7 @@ class TradeContext:
     request: Request
     is_paper: bool
     held: Position | None
-    open_venue: Callable[[], Venue]  # paper or the user's account, whose credentials are read once in an attempt
+    open_venue: Callable[[], Venue]  # paper or the user's account; reads credentials at the first call, and no more
     portfolio: Portfolio | None = None  # read for entries only: exits ask no limit
     other_sides: frozenset[Side] = frozenset()  # held live in the symbol by others of the account
     still_open: tuple[Position, ...] = ()  # of its sender in the symbol, beside what is closed

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
 from typing import Final, Literal, cast
 
 from engine.domain.errors import OrderRejected
@@ -44,9 +43,12 @@ class Legs:
     metrics: Metrics
     submit: Callable[[], None]
 
-    @cached_property
+    # No cached_property: in Python 3.11 that computes under one lock for all instances. A venue that opens late (its
+    # credentials are read from the database) would hold up every other request, exits included.
+    @property
     def venue(self) -> Venue:
-        """Opened when it is first needed. Raises RequestEnded where the sender must mend its name or credentials."""
+        """Opened when it is first needed, once for the trade. Raises RequestEnded where the sender must mend its name
+        or credentials."""
         with end_on_configuration_error(self.trade.signal.exchange):
             return self.trade.open_venue()
 
