@@ -368,7 +368,7 @@ def test_more_than_a_page_of_forced_orders_and_income_is_read_to_the_end(
     trade(venue, "ours", "0.260")
     for _ in range(250):
         hands.now += 1
-        account_events.auto_deleverage(exchange, exchange.users()[0], BTC, Decimal("0.001"))
+        account_events.auto_deleverage(exchange, exchange.list_users()[0], BTC, Decimal("0.001"))
     assert len(venue.fetch_forced_orders(BTC, since_ms=START_MS)) == 250
     rows = venue.fetch_income(BTC, since_ms=START_MS)
     assert len(rows) == 501
@@ -421,7 +421,7 @@ def test_the_balance_is_the_sum_of_all_income_and_the_position_the_sum_of_all_tr
             happens(trade={"symbol": BTC, "side": act.upper(), "quantity": quantity})
         elif act == "fund":
             happens(funding={"symbol": BTC, "rate": f"0.000{lots}"})
-        elif only_account(exchange).holding(BTC).amount:  # of nothing the control says 400
+        elif only_account(exchange).get_holding(BTC).amount:  # of nothing the control says 400
             happens(**{act: BTC}, **({} if act == "close" else {"quantity": quantity}))
     trades, held = venue.fetch_trades(BTC, since_ms=START_MS), venue.fetch_positions(BTC)
     assert sum(one.signed_quantity for one in trades) == sum(one.net for one in held)

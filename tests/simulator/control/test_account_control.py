@@ -10,7 +10,7 @@ import pytest
 from eth_account import Account
 
 from simulator.aster.aster_app import create_aster
-from simulator.futures_api.request_weights import request_weight
+from simulator.futures_api.request_weights import get_request_weight
 from simulator.venue.venue import SimulatedVenue
 from tests.support.factories.markets import START_MS
 from tests.support.factories.signing import KEY, USER, refused, signed
@@ -166,7 +166,7 @@ def test_a_part_of_a_position_can_be_closed_by_force(
 ) -> None:
     exchange.place_order("u", market_order("SELL", "0.010"))
     person.happens(**{kind: "BTCUSDT"}, **wish)
-    assert exchange.account("u").holding("BTCUSDT").amount == -Decimal(left)
+    assert exchange.get_account("u").get_holding("BTCUSDT").amount == -Decimal(left)
 
 
 def test_adl_keeps_the_waiting_orders_and_costs_no_insurance_fee(person: Person) -> None:
@@ -283,9 +283,9 @@ def test_a_wish_that_makes_no_sense_is_refused_and_changes_nothing(
 ) -> None:
     exchange.place_order("u", market_order("BUY", "0.010"))
     state = person.control().json()
-    before = copy.deepcopy(exchange.account("u")), state
+    before = copy.deepcopy(exchange.get_account("u")), state
     assert person.control(**wish).status_code == 400
-    assert (exchange.account("u"), person.control().json()) == before
+    assert (exchange.get_account("u"), person.control().json()) == before
 
 
 def test_trades_come_oldest_first_from_a_time_or_an_id_and_else_the_newest(person: Person, hands: Any) -> None:
@@ -349,7 +349,7 @@ def test_income_and_forced_orders_are_chosen_by_symbol_kind_and_time(person: Per
     ],
 )
 def test_the_record_weighs_what_it_weighs_at_aster(path: str, query: dict[str, list[str]], weight: int) -> None:
-    assert request_weight("GET", path, query) == weight
+    assert get_request_weight("GET", path, query) == weight
 
 
 def test_only_the_same_host_decides_what_happens_to_an_account(exchange: SimulatedVenue) -> None:
