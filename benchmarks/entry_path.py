@@ -35,7 +35,7 @@ from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn
 from engine.store.schema.migrate import migrate
 from engine.store.store import Store, open_store
 from simulator.aster.aster_app import HEALTH, create_aster
-from simulator.market.candles import synthetic_series
+from simulator.market.candles import create_synthetic_series
 from simulator.service import open_venue
 from tests.support.factories.keys import ENCRYPTION_KEY
 from webhook_server.admission.signal_receiver import SignalReceiver
@@ -112,7 +112,7 @@ def serve() -> Iterator[tuple[str, Store]]:
             connection.execute("create database measured")
         dsn = build_dsn(home, "measured")
         migrate(dsn)
-        market = HttpService(create_aster(open_venue(synthetic_series(1), 1.0)), "127.0.0.1", 0, "none", HEALTH)
+        market = HttpService(create_aster(open_venue(create_synthetic_series(1), 1.0)), "127.0.0.1", 0, "none", HEALTH)
         stack.callback(market.stop, 1)
         market.start()
         settings = Settings(

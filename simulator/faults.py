@@ -86,7 +86,7 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
         if fault is None:
             await app(scope, receive, send)
         else:
-            await _misbehave(fault, app, scope, receive, send)
+            await _answer_with_fault(fault, app, scope, receive, send)
 
     def replace(wanted: tuple[Fault, ...]) -> None:
         faults.active = list(wanted)
@@ -97,9 +97,9 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
     return with_control(dispatch, CONTROL, show, FAULT_LIST.validate_json, replace, lambda: replace(()))
 
 
-async def _misbehave(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def _answer_with_fault(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     needs_answer = fault.accept or fault.kind in ("truncate", "edit")
-    answer = await _real_answer(app, scope, receive) if needs_answer else []
+    answer = await _collect_answer(app, scope, receive) if needs_answer else []
     if fault.kind == "truncate":
         await _send_truncated(answer, send)
     elif fault.kind == "edit":
@@ -127,7 +127,7 @@ async def _drip(seconds: float) -> AsyncIterator[bytes]:
         await asyncio.sleep(seconds)
 
 
-async def _real_answer(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message]:
+async def _collect_answer(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message]:
     messages: list[Message] = []
 
     async def collect(message: Message) -> None:
@@ -142,7 +142,7 @@ async def _send_truncated(answer: list[Message], send: Send) -> None:
     body = b"".join(message.get("body", b"") for message in bodies)
     await send(start)  # with the length of the whole
     await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-    _transport(send).close()
+    _get_transport(send).close()
 
 
 async def _send_edited(fault: Fault, answer: list[Message], send: Send) -> None:
@@ -174,7 +174,7 @@ async def _wait_for_disconnect(receive: Receive, seconds: float) -> None:
 
 
 async def _reset(receive: Receive, send: Send) -> None:
-    transport = _transport(send)
+    transport = _get_transport(send)
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     transport.abort()
@@ -182,6 +182,6 @@ async def _reset(receive: Receive, send: Send) -> None:
         pass
 
 
-def _transport(send: Send) -> Any:
+def _get_transport(send: Send) -> Any:
     """The connection. ASGI does not expose it, but uvicorn's `send` is a method of the request cycle, which has it."""
     return send.__self__.transport  # type: ignore[attr-defined] # see above

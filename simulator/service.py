@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from engine.platform.http.service import HttpService
 from engine.platform.settings.component_settings import AsterSimulatorSettings, GroqSimulatorSettings
-from simulator.market.candle_file import read_candles, symbol_from_name
-from simulator.market.candles import MINUTE_MS, Series, synthetic_series
-from simulator.market.market import Market, MarketClock, market_start_ms
+from simulator.market.candle_file import parse_symbol, read_candles
+from simulator.market.candles import MINUTE_MS, Series, create_synthetic_series
+from simulator.market.market import Market, MarketClock, find_start_ms
 from simulator.market.market_time_file import MarketTimeFile
 from simulator.venue.account_file import AccountFile
 from simulator.venue.funding import FundingSchedule
@@ -72,7 +72,9 @@ def make_aster(settings: AsterSimulatorSettings, argument: str) -> HttpService: 
 def load_series(settings: AsterSimulatorSettings) -> Mapping[str, Series]:
     """Series by symbol: that of the file if one is set, else the three synthetic ones."""
     path = settings.sparky_candles
-    return synthetic_series(settings.sparky_sim_seed) if path is None else {symbol_from_name(path): read_candles(path)}
+    return (
+        create_synthetic_series(settings.sparky_sim_seed) if path is None else {parse_symbol(path): read_candles(path)}
+    )
 
 
 def open_venue(
@@ -89,7 +91,7 @@ def open_venue(
     """
     first = next(iter(series.values()))
     now_ms = time.time_ns() // 1_000_000
-    start_ms = market_start_ms(first, now_ms - now_ms % MINUTE_MS)
+    start_ms = find_start_ms(first, now_ms - now_ms % MINUTE_MS)
     if left_at_ms is not None and start_ms <= left_at_ms < (first.end_ms or YEAR_2200_MS):
         start_ms = left_at_ms
     clock = MarketClock(start_ms, speed, first.end_ms)

@@ -206,10 +206,10 @@ def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple
 
 def _check_candles(settings: Settings) -> None:
     """Raises ConfigurationError, naming the line, before anything has started."""
-    from simulator.market.candle_file import read_candles, symbol_from_name
+    from simulator.market.candle_file import parse_symbol, read_candles
 
     if settings.sparky_candles is not None:
-        symbol_from_name(settings.sparky_candles)
+        parse_symbol(settings.sparky_candles)
         read_candles(settings.sparky_candles)
 
 

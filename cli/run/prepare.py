@@ -12,7 +12,7 @@ from engine.platform.settings.component_settings import PrepareSettings
 from engine.store.schema.migrate import migrate
 from engine.store.store import open_store
 from engine.store.transport.postgres import connect
-from simulator.market.candle_file import symbol_from_name
+from simulator.market.candle_file import parse_symbol
 
 logger = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class PrepareActor(Actor):
     def _list_symbols(self) -> tuple[str, ...]:
         """What the demo trades: all that is simulated, which with candles from a file is its one symbol."""
         path = self._settings.sparky_candles
-        return DEMO_SYMBOLS if path is None else (symbol_from_name(path),)
+        return DEMO_SYMBOLS if path is None else (parse_symbol(path),)
 
 
 def make(settings: PrepareSettings, peers: Peers, argument: str) -> PrepareActor:  # noqa: ARG001 - every actor is made alike

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine.platform.errors import SparkyError
 from engine.store.embedded.embedded_postgres import EmbeddedPostgres, build_dsn
-from migrations.tool.making import make_migration
-from migrations.tool.source import CannotWrite
+from migrations.tool.make_migration import make_migration
+from migrations.tool.source import MigrationToolError
 
 MIGRATIONS = Path(__file__).parent.parent
 
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
         try:
             server.start()
             path = make_migration(name, build_dsn(Path(home), "postgres"), MIGRATIONS, datetime.now(UTC))
-        except (CannotWrite, SparkyError) as error:
+        except (MigrationToolError, SparkyError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
         finally:

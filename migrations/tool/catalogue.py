@@ -1,4 +1,4 @@
-"""Reads the functions of schema public, and what depends on them, from a database's catalogue."""
+"""Reads the functions of schema public, and the objects that depend on them, from a database's catalogue."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -35,7 +35,11 @@ _DEPENDANTS: Final = b"""
 
 @dataclass(frozen=True)
 class Function:
-    """`callers` are the roles beside the owner that may call it; `public` is everybody."""
+    """A function of schema public as the catalogue has it.
+
+    `identity` is the qualified name with the argument types, `defaults` the number of arguments with a default.
+    `callers` are the roles beside the owner that may call it; `public` stands for all roles.
+    """
 
     identity: str
     definition: str
@@ -57,7 +61,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Dependant:
-    """What uses a function; `trigger` is its definition if it is one, `index` its name."""
+    """An object that uses a function; `trigger` is the definition of a trigger, `index` the name of an index."""
 
     function: str
     description: str
@@ -65,7 +69,7 @@ class Dependant:
     index: str | None
 
 
-def functions_of(connection: Connection) -> dict[str, Function]:
+def read_functions(connection: Connection) -> dict[str, Function]:
     """Functions by their identity: the qualified name with the argument types."""
     with connection.transaction():
         connection.execute("set local search_path = ''")
@@ -76,7 +80,7 @@ def functions_of(connection: Connection) -> dict[str, Function]:
     }
 
 
-def dependants_of(connection: Connection) -> tuple[Dependant, ...]:
+def read_dependants(connection: Connection) -> tuple[Dependant, ...]:
     """Triggers, indexes and other objects that use a function in their definition, without bodies of functions."""
     with connection.transaction():
         connection.execute("set local search_path = ''")
@@ -84,7 +88,7 @@ def dependants_of(connection: Connection) -> tuple[Dependant, ...]:
     return tuple(Dependant(*row) for row in rows)
 
 
-def known_names(connection: Connection) -> frozenset[str]:
+def read_names(connection: Connection) -> frozenset[str]:
     """Names of the tables, views, sequences, types and functions in schema public."""
     rows = connection.execute("""
         select relname from pg_catalog.pg_class where relnamespace = 'public'::regnamespace

@@ -15,11 +15,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from engine.platform.errors import SparkyError
 from engine.store.schema.migrate import migrate, read_migrations
 from engine.store.transport.postgres import Connection
-from migrations.tool.catalogue import Function, functions_of, known_names
-from migrations.tool.source import CannotWrite, Statement
+from migrations.tool.catalogue import Function, read_functions, read_names
+from migrations.tool.source import MigrationToolError, Statement
 
 # As on Supabase, where a function without grants of its own may be called by these roles.
-_GENEROUS: Final = (
+_GRANT_EXECUTE_TO_ROLES: Final = (
     "alter default privileges in schema public grant execute on functions to anon, authenticated, service_role"
 )
 _NAME_IN_BODY: Final = re.compile(r"\bpublic\.(\w+)")
@@ -27,8 +27,8 @@ _numbers: Final = itertools.count(1)
 
 
 @contextmanager
-def database(server: str, template: str | None = None) -> Iterator[str]:
-    """The DSN of a new database, empty or a copy of the one at `template`; drops it afterwards."""
+def create_database(server: str, template: str | None = None) -> Iterator[str]:
+    """The DSN of a new database, empty or a copy of the one at `template`; it is dropped at the end of the block."""
     name = f"migration_{os.getpid()}_{next(_numbers)}"
     copied = str(conninfo_to_dict(template)["dbname"]) if template else "template0"
     with connect(server) as connection:
@@ -51,31 +51,31 @@ def connect(dsn: str) -> Iterator[Connection]:
 
 
 def apply_migrations(dsn: str, folder: Path) -> None:
-    """Raises CannotWrite if one fails."""
+    """Raises MigrationToolError if one fails."""
     try:
         with connect(dsn) as connection:
             connection.execute(read_migrations(folder)[0].text.encode())  # makes the roles that the next line needs
-            connection.execute(_GENEROUS)
+            connection.execute(_GRANT_EXECUTE_TO_ROLES)
         migrate(dsn, folder)
     except (SparkyError, psycopg.Error) as error:
-        raise CannotWrite(str(error)) from None
+        raise MigrationToolError(str(error)) from None
 
 
 def apply_source(dsn: str, source: tuple[Statement, ...]) -> dict[str, Statement]:
     """Replaces all functions by those of the source; returns the statement that creates each, by its identity.
 
-    Raises CannotWrite, which names file and line.
+    Raises MigrationToolError, which names file and line.
     """
     with connect(dsn) as connection, connection.transaction():
-        for identity in functions_of(connection):
+        for identity in read_functions(connection):
             connection.execute(f"drop function if exists {identity} cascade".encode())
         connection.execute("set local check_function_bodies = off")  # a function may call one that comes later
         created = _create(connection, source)
         connection.execute("set local check_function_bodies = on")
         for statement in created.values():
             _run(connection, statement)
-        _check_names(known_names(connection), created.values())
-        _check_rights(functions_of(connection), created)
+        _check_names(read_names(connection), created.values())
+        _check_rights(read_functions(connection), created)
     return created
 
 
@@ -85,10 +85,10 @@ def _create(connection: Connection, source: tuple[Statement, ...]) -> dict[str, 
         _run(connection, statement)
         if statement.function is None:
             continue
-        new = functions_of(connection).keys() - created.keys()
+        new = read_functions(connection).keys() - created.keys()
         if not new:
-            first = next(each for each in created.values() if each.function == statement.function)
-            raise statement.error(f"public.{statement.function} is there already, in {first.file}:{first.line}")
+            first = next(earlier for earlier in created.values() if earlier.function == statement.function)
+            raise statement.build_error(f"public.{statement.function} is there already, in {first.file}:{first.line}")
         created[new.pop()] = statement
     return created
 
@@ -98,7 +98,7 @@ def _run(connection: Connection, statement: Statement) -> None:
         connection.execute(statement.text.encode())
     except psycopg.Error as error:
         position = int(error.diag.statement_position or 1) - 1
-        raise statement.error(str(error.diag.message_primary), position) from None
+        raise statement.build_error(str(error.diag.message_primary), position) from None
 
 
 def _check_names(known: frozenset[str], statements: Iterable[Statement]) -> None:
@@ -106,12 +106,12 @@ def _check_names(known: frozenset[str], statements: Iterable[Statement]) -> None
     for statement in statements:
         for mention in _NAME_IN_BODY.finditer(statement.without_comments):
             if mention[1] not in known:
-                raise statement.error(f"there is no table, type or function public.{mention[1]}", mention.start())
+                raise statement.build_error(f"there is no table, type or function public.{mention[1]}", mention.start())
 
 
 def _check_rights(functions: dict[str, Function], created: dict[str, Statement]) -> None:
     for identity, statement in created.items():
         if functions[identity].callers & {"public", "anon"}:
-            raise statement.error(
+            raise statement.build_error(
                 f"everybody may call public.{statement.function}: revoke execute on it from public, anon, authenticated"
             )

@@ -35,7 +35,7 @@ def with_algo_control(app: ASGIApp, algo: AlgoOrders) -> ASGIApp:
     return with_control(
         app,
         CONTROL,
-        lambda: _state(algo),
+        lambda: _describe_state(algo),
         AlgoChange.model_validate_json,
         lambda change: _apply_change(change, algo),
     )
@@ -49,7 +49,7 @@ def _apply_change(change: AlgoChange, algo: AlgoOrders) -> None:
         algo.venue.triggered_end = change.triggered_end
 
 
-def _state(algo: AlgoOrders) -> dict[str, int | str]:
+def _describe_state(algo: AlgoOrders) -> dict[str, int | str]:
     return {
         "unseen_for": algo.unseen_for,
         "triggering_for": algo.triggering_for,

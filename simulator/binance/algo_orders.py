@@ -21,7 +21,7 @@ DELETED: Final = {"code": "200", "msg": "success"}
 
 
 @contextmanager
-def binance_duplicate_errors() -> Iterator[None]:
+def translate_duplicate_errors() -> Iterator[None]:
     """Raises -4116 in place of Aster's code for a client order id that is taken."""
     try:
         yield
@@ -35,7 +35,7 @@ def is_conditional(order: Order) -> bool:
     return order.kind in CONDITIONAL
 
 
-def plain_order_id(order: Order) -> int:
+def get_plain_order_id(order: Order) -> int:
     """The order id that its trades show."""
     return PLAIN_IDS + order.order_id if is_conditional(order) else order.order_id
 
@@ -45,13 +45,13 @@ def has_plain_order(order: Order) -> bool:
     return not is_conditional(order) or order.filled > 0 or order.status == "FINISHED"
 
 
-def plain_order_json(order: Order) -> dict[str, Any]:
+def build_plain_order_json(order: Order) -> dict[str, Any]:
     """`order` as ``/fapi/v1/order`` shows it."""
-    row = shapes.order(order)
+    row = shapes.build_order(order)
     if not is_conditional(order):
         return row
     status = "EXPIRED" if order.status == "FINISHED" else order.status
-    number = plain_order_id(order)
+    number = get_plain_order_id(order)
     return row | {
         "orderId": number,
         "clientOrderId": f"algo-{number}",
@@ -89,7 +89,7 @@ class AlgoOrders:
             raise VenueApiError(-1116, "Invalid orderType.")
         names = {"triggerPrice": "stopPrice", "clientAlgoId": "newClientOrderId"}
         wanted = {names.get(name, name): value for name, value in params.items() if name not in names.values()}
-        with binance_duplicate_errors():
+        with translate_duplicate_errors():
             order = self.venue.place_order(user, wanted)
         self._unseen[order.order_id] = self.unseen_for
         self._triggering[order.order_id] = self.triggering_for
@@ -112,33 +112,33 @@ class AlgoOrders:
         order = next(iter(self._find_by_id(user, params)), None)
         if order is None or order.status != "NEW" or _count_down(self._unseen, order):
             raise VenueApiError(-2011, "Unknown order sent.")
-        self.venue.account(user).cancel(order, self.venue.clock.now_ms())
+        self.venue.get_account(user).cancel(order, self.venue.clock.now_ms())
         self._new[order.order_id] = self.new_for
         return {"algoId": order.order_id, "clientAlgoId": order.client_order_id, **DELETED}
 
     def cancel_all(self, user: str, params: Params) -> dict[str, Any]:
-        self.venue.market(params.get("symbol"))
-        account = self.venue.account(user)
-        for order in self._orders(account, params):
+        self.venue.get_market(params.get("symbol"))
+        account = self.venue.get_account(user)
+        for order in self._list_orders(account, params):
             if order.status == "NEW":
                 account.cancel(order, self.venue.clock.now_ms())
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
     def list_open(self, user: str, params: Params) -> list[dict[str, Any]]:
-        orders = self._orders(self.venue.account(user), params)
+        orders = self._list_orders(self.venue.get_account(user), params)
         waiting = [order for order in orders if order.status == "NEW" or self._is_shown_as_new(order)]
         shown = [order for order in waiting if not _count_down(self._unseen, order)]
         return [self._to_json(order, is_triggering=False) | {"algoStatus": "NEW"} for order in shown]
 
     def list_all(self, user: str, params: Params) -> list[dict[str, Any]]:
         self.venue.check_symbol_known(params.get("symbol"))
-        orders = self._orders(self.venue.account(user), params)
+        orders = self._list_orders(self.venue.get_account(user), params)
         return [self._to_json(order, is_triggering=self._triggering.get(order.order_id, 0) > 0) for order in orders]
 
     def _is_shown_as_new(self, order: Order) -> bool:
         return order.status == "CANCELED" and _count_down(self._new, order)
 
-    def _orders(self, account: Account, params: Params) -> list[Order]:
+    def _list_orders(self, account: Account, params: Params) -> list[Order]:
         symbol = params.get("symbol")
         return [order for order in account.orders.values() if is_conditional(order) and symbol in (None, order.symbol)]
 
@@ -149,7 +149,7 @@ class AlgoOrders:
             raise VenueApiError(-1102, "Param 'algoId' or 'clientAlgoId' must be sent, but both were empty/null!")
         return [
             order
-            for order in reversed(self._orders(self.venue.account(user), {}))
+            for order in reversed(self._list_orders(self.venue.get_account(user), {}))
             if str(order.order_id) == number or (number is None and order.client_order_id == name)
         ]
 
@@ -168,7 +168,7 @@ class AlgoOrders:
             "timeInForce": "GTC",
             "quantity": shapes.format_decimal(order.quantity),
             "algoStatus": status,
-            "actualOrderId": str(plain_order_id(order)) if shows_fill else "",
+            "actualOrderId": str(get_plain_order_id(order)) if shows_fill else "",
             "actualPrice": shapes.format_decimal(order.average) if shows_fill else "0",
             "actualQty": shapes.format_decimal(order.filled) if shows_fill else "0",
             "triggerPrice": shapes.format_decimal(order.stop_price),

@@ -18,7 +18,7 @@ from simulator.binance.algo_control import with_algo_control
 from simulator.binance.algo_orders import AlgoOrders
 from simulator.binance.binance_auth import KEYS, ApiKey, authenticate
 from simulator.binance.binance_private import ALGO, PRIVATE
-from simulator.binance.binance_weights import request_weight
+from simulator.binance.binance_weights import get_request_weight
 from simulator.control.controls import with_controls
 from simulator.faults import Faults
 from simulator.futures_api.public_endpoints import PUBLIC
@@ -65,7 +65,7 @@ def create_binance(
     for (method, path), algo_answer in ALGO.items():
         app.add_route(PREFIX + path, signed_endpoint(algo_answer, algo), methods=[method])
     app.add_exception_handler(VenueApiError, _handle_api_error)
-    weighed = with_weight_limit(app, venue.meter, PREFIX, request_weight)
+    weighed = with_weight_limit(app, venue.meter, PREFIX, get_request_weight)
     return with_controls(with_algo_control(weighed, algo), venue, faults)
 
 

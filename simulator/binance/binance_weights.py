@@ -30,10 +30,10 @@ WEIGHTS_WITHOUT_SYMBOL: Final = {"/v1/openOrders": 40, "/v1/openAlgoOrders": 40,
 WEIGHTLESS: Final = (("POST", "/v1/order"), ("POST", "/v1/algoOrder"))
 
 
-def request_weight(method: str, path: str, query: Mapping[str, list[str]]) -> int:
+def get_request_weight(method: str, path: str, query: Mapping[str, list[str]]) -> int:
     """The weight of a request to `path` below ``/fapi``."""
     if (method, path) in WEIGHTLESS:
         return 0
     if method == "GET" and "symbol" not in query and path in WEIGHTS_WITHOUT_SYMBOL:
         return WEIGHTS_WITHOUT_SYMBOL[path]
-    return WEIGHTS.get(path) or request_weights.request_weight(method, path.removeprefix("/v1"), query)
+    return WEIGHTS.get(path) or request_weights.get_request_weight(method, path.removeprefix("/v1"), query)

@@ -30,7 +30,7 @@ from pydantic import Field, model_validator
 from starlette.types import ASGIApp
 
 from engine.platform.values import Frozen
-from simulator.control.refusals import control_errors
+from simulator.control.refusals import translate_refusals
 from simulator.control_address import with_control
 from simulator.venue import account_events as events
 from simulator.venue.api_error import VenueApiError
@@ -109,19 +109,19 @@ def with_account_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` behind the control address."""
 
     def apply(change: AccountChange) -> None:
-        with control_errors():
+        with translate_refusals():
             apply_change(venue, change)
 
-    return with_control(app, CONTROL, lambda: _state(venue), AccountChange.model_validate_json, apply)
+    return with_control(app, CONTROL, lambda: _describe_state(venue), AccountChange.model_validate_json, apply)
 
 
 def apply_change(venue: SimulatedVenue, change: AccountChange) -> None:
     """Applies the event to the accounts, then changes the switches. Raises VenueApiError."""
-    users = [change.user] if change.user is not None else venue.users()
-    if change.user is not None and change.user not in venue.users():
+    users = [change.user] if change.user is not None else venue.list_users()
+    if change.user is not None and change.user not in venue.list_users():
         raise VenueApiError(-2015, f"No account of {change.user}.")
     if change.symbol is not None:
-        venue.market(change.symbol)
+        venue.get_market(change.symbol)
     if {"close", "liquidate", "adl"}.intersection(change.events) and not _is_held(venue, users, change):
         raise VenueApiError(-2022, f"No position in {change.symbol} is held.")
     for user in users:
@@ -136,7 +136,7 @@ def apply_change(venue: SimulatedVenue, change: AccountChange) -> None:
 
 def _is_held(venue: SimulatedVenue, users: Sequence[str], change: AccountChange) -> bool:
     symbol = change.symbol or ""
-    return any(venue.account(user).holding(symbol).amount for user in users)
+    return any(venue.get_account(user).get_holding(symbol).amount for user in users)
 
 
 def _apply_event(venue: SimulatedVenue, user: str, change: AccountChange) -> None:
@@ -146,14 +146,14 @@ def _apply_event(venue: SimulatedVenue, user: str, change: AccountChange) -> Non
             _apply_manual_event(venue, user, change)
         case ["liquidate"]:
             fee, keeps = change.fee_percent, change.keeps_orders
-            quantity = _quantity(venue, user, change)
+            quantity = _calculate_quantity(venue, user, change)
             events.liquidate(venue, user, symbol, quantity, change.pieces, fee, keeps_orders=keeps)
         case ["adl"]:
-            events.auto_deleverage(venue, user, symbol, _quantity(venue, user, change), change.pieces)
+            events.auto_deleverage(venue, user, symbol, _calculate_quantity(venue, user, change), change.pieces)
         case ["cancel_all"]:
             events.cancel_all(venue, user, symbol)
         case ["fee_coin"]:
-            account = venue.account(user)
+            account = venue.get_account(user)
             account.fee_coin, account.fee_coin_left = change.fee_coin or None, change.fee_coin_left
         case ["funding"] if change.funding is not None:
             events.pay_funding(venue, user, symbol, change.funding.rate)
@@ -169,10 +169,10 @@ def _apply_manual_event(venue: SimulatedVenue, user: str, change: AccountChange)
         events.close_manually(venue, user, symbol)
 
 
-def _quantity(venue: SimulatedVenue, user: str, change: AccountChange) -> Decimal | None:
+def _calculate_quantity(venue: SimulatedVenue, user: str, change: AccountChange) -> Decimal | None:
     if change.percent is None:
         return change.quantity
-    return events.position_part(venue, user, change.symbol or "", change.percent)
+    return events.calculate_position_part(venue, user, change.symbol or "", change.percent)
 
 
 def _apply_switches(venue: SimulatedVenue, change: AccountChange) -> None:
@@ -191,11 +191,11 @@ def _apply_switches(venue: SimulatedVenue, change: AccountChange) -> None:
         venue.trades_per_order = change.trades_per_order
 
 
-def _state(venue: SimulatedVenue) -> dict[str, Any]:
+def _describe_state(venue: SimulatedVenue) -> dict[str, Any]:
     record = venue.record_config
     return {
         "market_ms": venue.clock.now_ms(),
-        "users": venue.users(),
+        "users": venue.list_users(),
         "trades_hidden": record.trades_hidden,
         "forced_hidden": record.forced_hidden,
         "record_lag_s": record.lag_ms / 1_000,

@@ -3,7 +3,7 @@
 ``POST`` takes a JSON object, for one ``"symbol"`` or all; ``GET`` shows the present values. Only from the same host.
 
 - ``{"spread_percent": 8}``: the ask is 8 % above the bid (below 0: a crossed book).
-- ``{"level_quantity": "0.01", "level_step_percent": 0.5, "most_levels": 10}``: a thin book.
+- ``{"level_quantity": "0.01", "level_step_percent": 0.5, "max_levels": 10}``: a thin book.
 - ``{"empty_side": "asks"}`` (or "bids", "both"): no orders on that side.
 - ``{"book_age_s": 60, "mark_age_s": 60}``: older timestamps of book and mark price (below 0: later ones);
   ``{"times_hidden": true}``: the book has no timestamps.
@@ -37,7 +37,7 @@ class BookChange(Frozen):
     spread_percent: float | None = Field(default=None, gt=-50, le=1_000)
     level_quantity: Decimal | None = Field(default=None, gt=0)
     level_step_percent: float | None = Field(default=None, ge=0, le=50)
-    most_levels: int | None = Field(default=None, ge=1, le=1_000)
+    max_levels: int | None = Field(default=None, ge=1, le=1_000)
     empty_side: EmptySide | None = None
     book_age_s: float | None = None
     times_hidden: bool | None = None
@@ -61,7 +61,7 @@ def with_book_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     return with_control(
         app,
         CONTROL,
-        lambda: {symbol: _state(venue.book_config(symbol)) for symbol in venue.markets},
+        lambda: {symbol: _describe_state(venue.get_book_config(symbol)) for symbol in venue.markets},
         BookChange.model_validate_json,
         lambda change: _apply_change(change, venue),
     )
@@ -70,8 +70,8 @@ def with_book_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
 def _apply_change(change: BookChange, venue: SimulatedVenue) -> None:
     check_symbol_listed(venue, change.symbol)
     for symbol in venue.markets if change.symbol is None else (change.symbol,):
-        venue.book_configs[symbol] = change.apply_to(venue.book_config(symbol))
+        venue.book_configs[symbol] = change.apply_to(venue.get_book_config(symbol))
 
 
-def _state(config: BookConfig) -> dict[str, Any]:
+def _describe_state(config: BookConfig) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(config).items()}

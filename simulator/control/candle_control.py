@@ -4,10 +4,10 @@
 from the same host. ``"symbol"`` names one market (else: all), ``"interval"`` the candles (1m). A candle is named by how
 many closed ones are newer at that moment, so 0 is the newest closed one:
 
-- ``{"missing": [2, 3]}``: no candles for these minutes. ``{"missing": [0, 1], "until_told": true}``: nor for any later
-  one, although trading goes on.
-- ``{"repeated": [2]}`` lists a candle twice, ``{"half_told": [2]}`` first in the state it had while it formed, and
-  ``{"half_told_last": [2]}`` in that state after the complete one.
+- ``{"missing": [2, 3]}``: no candles for these minutes. ``{"missing": [0, 1], "ongoing": true}``: nor for any later
+  one, although trading goes on, until ``DELETE``.
+- ``{"repeated": [2]}`` lists a candle twice, ``{"half_formed": [2]}`` first in the state it had while it formed, and
+  ``{"half_formed_last": [2]}`` in that state after the complete one.
 - ``{"broken": {"4": "null"}}``: its prices and volume are null, "0" or "NaN" (all of them, or only the high:
   "high_null"), or the high is below the low ("upside_down").
 - ``{"shifted_ms": {"3": 7}}``: it opens so many ms later. ``{"quiet": [5]}``: nothing was traded.
@@ -39,10 +39,10 @@ class CandleChange(Frozen):
     symbol: str | None = None
     interval: Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "1d"] = "1m"
     missing: tuple[int, ...] = ()
-    until_told: bool = False
+    ongoing: bool = False
     repeated: tuple[int, ...] = ()
-    half_told: tuple[int, ...] = ()
-    half_told_last: tuple[int, ...] = ()
+    half_formed: tuple[int, ...] = ()
+    half_formed_last: tuple[int, ...] = ()
     broken: dict[int, BrokenKind] = Field(default_factory=dict)
     shifted_ms: dict[int, int] = Field(default_factory=dict)
     quiet: tuple[int, ...] = ()
@@ -57,10 +57,10 @@ class CandleChange(Frozen):
 
         return KlineFault(
             missing=open_times(self.missing),
-            missing_from_ms=min(open_times(self.missing), default=None) if self.until_told else None,
+            missing_from_ms=min(open_times(self.missing), default=None) if self.ongoing else None,
             repeated=open_times(self.repeated),
-            half_told=open_times(self.half_told),
-            half_told_last=open_times(self.half_told_last),
+            half_formed=open_times(self.half_formed),
+            half_formed_last=open_times(self.half_formed_last),
             broken={at(number): kind for number, kind in self.broken.items()},
             shifted_ms={at(number): by_ms for number, by_ms in self.shifted_ms.items()},
             quiet=open_times(self.quiet),
@@ -73,7 +73,7 @@ def with_candle_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     return with_control(
         app,
         CONTROL,
-        lambda: _state(venue),
+        lambda: _describe_state(venue),
         CandleChange.model_validate_json,
         lambda change: _apply_change(change, venue),
         lambda: _clear(venue),
@@ -97,8 +97,8 @@ def _apply_change(change: CandleChange, venue: SimulatedVenue) -> None:
         venue.kline_faults.setdefault((symbol, change.interval), []).append(fault)
 
 
-def _state(venue: SimulatedVenue) -> dict[str, Any]:
+def _describe_state(venue: SimulatedVenue) -> dict[str, Any]:
     fault_counts = {f"{symbol} {interval}": len(faults) for (symbol, interval), faults in venue.kline_faults.items()}
     now_ms = venue.clock.now_ms()
-    halted = [symbol for symbol, market in venue.markets.items() if market.last_trade_ms(now_ms) != now_ms]
+    halted = [symbol for symbol, market in venue.markets.items() if market.get_last_trade_ms(now_ms) != now_ms]
     return {"market_ms": now_ms, "faults": fault_counts, "halted": halted}

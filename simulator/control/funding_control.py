@@ -58,7 +58,7 @@ def with_funding_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     return with_control(
         app,
         CONTROL,
-        lambda: venue.funding.state() | {"market_ms": venue.clock.now_ms()},
+        lambda: venue.funding.describe() | {"market_ms": venue.clock.now_ms()},
         FundingChange.model_validate_json,
         lambda change: _apply_change(change, venue),
     )
@@ -68,8 +68,8 @@ def _apply_change(change: FundingChange, venue: SimulatedVenue) -> None:
     check_symbol_listed(venue, change.symbol)
     schedule = venue.funding
     if change.symbol is not None:
-        for user in venue.users():
-            venue.account(user)  # pays what was due until now by the old schedule
+        for user in venue.list_users():
+            venue.get_account(user)  # pays what was due until now by the old schedule
             venue.save_account(user, is_read_only=True)
         schedule.set_rates(change.symbol, venue.clock.now_ms(), change.new_rates, change.interval_h or MAX_INTERVAL_H)
     for name in vars(schedule.config):

@@ -3,14 +3,14 @@
 ``POST`` takes a JSON object; ``GET`` shows what is listed. Only from the same host. With a ``"symbol"``:
 
 - ``{"tick": "0.5"}``, ``{"min_notional": "100"}``, ``{"multiplier_up": "1.05", "multiplier_down": "0.95"}``,
-  ``{"most_stops": 1}``, ``{"contract_type": ""}``, ``{"maintenance_percent": "5"}``.
+  ``{"max_stops": 1}``, ``{"contract_type": ""}``, ``{"maintenance_percent": "5"}``.
 - ``{"step": "0.01"}``: of LOT_SIZE and MARKET_LOT_SIZE, and their minimum where it was the step.
-- ``{"market_lot": {"step": "0", "least": "0.002", "most": "5"}}`` and ``{"lot": {...}}``: one filter; what is left out
-  stays.
+- ``{"market_lot": {"step": "0", "min_quantity": "0.002", "max_quantity": "5"}}`` and ``{"lot": {...}}``: one filter;
+  fields that are left out stay.
 - ``{"status": "SETTLING"}``, with ``"reductions_refused": true`` where exits are refused too.
 - ``{"refused_with": -1013}``: this code in place of the filter's own (0: the filter's own again).
-- ``{"remove": "trades"}``: settles the symbol, at ``"price"`` if given, and lists it no more. What the account's record
-  shows of the settlement is ``trades``, ``REALIZED_PNL`` or ``DELIVERED_SETTELMENT`` (one row of income), or
+- ``{"remove": "trades"}``: settles the symbol, at ``"price"`` if given, and lists it no more. The account's record
+  shows the settlement as ``trades``, ``REALIZED_PNL`` or ``DELIVERED_SETTELMENT`` (one row of income), or
   ``nothing``.
 
 ``{"list": {"symbol": "BTCUSDT_261225", "like": "BTCUSDT", "jump_percent": 5, "contract_type": "CURRENT_QUARTER",
@@ -24,7 +24,7 @@ from pydantic import Field
 from starlette.types import ASGIApp
 
 from engine.platform.values import Frozen
-from simulator.control.refusals import control_errors
+from simulator.control.refusals import translate_refusals
 from simulator.control_address import with_control
 from simulator.futures_api import shapes
 from simulator.venue.instrument_changes import SettlementRecord, add_symbol, remove_symbol
@@ -37,7 +37,7 @@ PLAIN_FIELDS: Final = (
     "min_notional",
     "multiplier_up",
     "multiplier_down",
-    "most_stops",
+    "max_stops",
     "status",
     "maintenance_percent",
     "reductions_refused",
@@ -48,8 +48,8 @@ class LotChange(Frozen):
     """Changes of one quantity filter; None keeps a value."""
 
     step: Decimal | None = Field(default=None, ge=0)
-    least: Decimal | None = Field(default=None, ge=0)
-    most: Decimal | None = Field(default=None, ge=0)
+    min_quantity: Decimal | None = Field(default=None, ge=0)
+    max_quantity: Decimal | None = Field(default=None, ge=0)
 
 
 class NewSymbol(Frozen):
@@ -71,7 +71,7 @@ class InstrumentChange(Frozen):
     min_notional: Decimal | None = Field(default=None, ge=0)
     multiplier_up: Decimal | None = Field(default=None, gt=0)
     multiplier_down: Decimal | None = Field(default=None, gt=0)
-    most_stops: int | None = Field(default=None, ge=0)
+    max_stops: int | None = Field(default=None, ge=0)
     status: str | None = Field(default=None, pattern=r"^[A-Z_]+$")
     contract_type: str | None = None
     maintenance_percent: Decimal | None = Field(default=None, ge=0, lt=100)
@@ -86,11 +86,11 @@ def with_instrument_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     """`app` behind the control address."""
 
     def apply(change: InstrumentChange) -> None:
-        with control_errors():
+        with translate_refusals():
             apply_change(venue, change)
 
     def show() -> object:
-        return [shapes.symbol_info(symbol, venue.rules(symbol)) for symbol in venue.markets]
+        return [shapes.build_symbol_info(symbol, venue.get_rules(symbol)) for symbol in venue.markets]
 
     return with_control(app, CONTROL, show, InstrumentChange.model_validate_json, apply)
 
@@ -103,8 +103,8 @@ def apply_change(venue: SimulatedVenue, change: InstrumentChange) -> None:
         add_symbol(venue, new.symbol, new.like, new.jump_percent, contract_type=kind, first=first)
     if change.symbol is None:
         return
-    venue.market(change.symbol)
-    _change_rules(venue.rules(change.symbol), change)
+    venue.get_market(change.symbol)
+    _change_rules(venue.get_rules(change.symbol), change)
     if change.remove is not None:
         remove_symbol(venue, change.symbol, change.remove, change.price)
 
@@ -131,5 +131,5 @@ def _change_step(rule: LotRule, step: Decimal) -> None:
 
 def _change_lot(rule: LotRule, change: LotChange) -> None:
     rule.step = rule.step if change.step is None else change.step
-    rule.min_quantity = rule.min_quantity if change.least is None else change.least
-    rule.max_quantity = rule.max_quantity if change.most is None else change.most
+    rule.min_quantity = rule.min_quantity if change.min_quantity is None else change.min_quantity
+    rule.max_quantity = rule.max_quantity if change.max_quantity is None else change.max_quantity

@@ -63,20 +63,23 @@ class Liquidator:
     def liquidate_due(self) -> None:
         """By the prices since the last call."""
         since_ms, self._last_check_ms = self._last_check_ms, self._venue.clock.now_ms()
-        for user in self._venue.users() if self._venue.settings.liquidates else ():
-            account = self._venue.account(user)
+        for user in self._venue.list_users() if self._venue.settings.liquidates else ():
+            account = self._venue.get_account(user)
             for symbol in [name for name, held in account.holdings.items() if held.amount]:
-                if self._is_due(account, symbol, account.holding(symbol), min(since_ms, self._last_check_ms)):
+                if self._is_due(account, symbol, account.get_holding(symbol), min(since_ms, self._last_check_ms)):
                     account_events.liquidate(self._venue, user, symbol)
             self._venue.save_account(user, is_read_only=False)
 
     def _is_due(self, account: Account, symbol: str, holding: Holding, since_ms: int) -> bool:
         if holding.margin_type != margin.ISOLATED:
-            return margin.is_cross_exhausted(account, self._venue.price)
-        at, market = margin.liquidation_price(account, symbol, self._venue.price), self._venue.market(symbol)
+            return margin.is_cross_exhausted(account, self._venue.get_price)
+        at, market = (
+            margin.calculate_liquidation_price(account, symbol, self._venue.get_price),
+            self._venue.get_market(symbol),
+        )
         since_ms = max(since_ms, min(holding.changed_ms, self._last_check_ms))  # it was not held before
-        path = market.segments(since_ms, self._last_check_ms)
-        prices = [to_decimal(price, market.decimals) for each in path for price in (each.first, each.last)]
+        path = market.iter_segments(since_ms, self._last_check_ms)
+        prices = [to_decimal(price, market.decimals) for segment in path for price in (segment.first, segment.last)]
         return bool(at) and (min(prices) <= at if holding.amount > 0 else max(prices) >= at)
 
 

@@ -40,7 +40,7 @@ def with_market_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     return with_control(
         app,
         CONTROL,
-        lambda: _state(venue),
+        lambda: _describe_state(venue),
         MarketChange.model_validate_json,
         lambda change: _apply_change(change, venue),
     )
@@ -62,10 +62,10 @@ def _apply_change(change: MarketChange, venue: SimulatedVenue) -> None:
         venue.refused_kinds = change.refused_kinds
 
 
-def _state(venue: SimulatedVenue) -> dict[str, Any]:
+def _describe_state(venue: SimulatedVenue) -> dict[str, Any]:
     return {
         "market_ms": venue.clock.now_ms(),
-        "prices": {symbol: str(venue.price(symbol)) for symbol in venue.markets},
+        "prices": {symbol: str(venue.get_price(symbol)) for symbol in venue.markets},
         "fill_delay_s": venue.fill_delay_ms / 1_000,
         "fill_percent": float(venue.fill_percent),
         "refused_kinds": sorted(venue.refused_kinds),

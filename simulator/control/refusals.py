@@ -15,7 +15,7 @@ def check_symbol_listed(venue: SimulatedVenue, symbol: str | None) -> None:
 
 
 @contextmanager
-def control_errors() -> Iterator[None]:
+def translate_refusals() -> Iterator[None]:
     """Turns a refusal of the venue into a ControlError with its code."""
     try:
         yield

@@ -49,7 +49,7 @@ def with_settings_control(app: ASGIApp, venue: SimulatedVenue) -> ASGIApp:
     return with_control(
         app,
         CONTROL,
-        lambda: _state(venue.settings),
+        lambda: _describe_state(venue.settings),
         SettingsChange.model_validate_json,
         lambda change: _apply_change(change, venue),
     )
@@ -62,8 +62,8 @@ def _apply_change(change: SettingsChange, venue: SimulatedVenue) -> None:
     for name in named:
         setattr(venue.settings, name, getattr(change, name))
     venue.settings.refused_ip = venue.settings.refused_ip or None
-    for user in venue.users():
-        account = venue.account(user)
+    for user in venue.list_users():
+        account = venue.get_account(user)
         if "isolated" in named:
             venue.settings.set_margin_types(account, venue.markets)
         if "balance" in named:
@@ -71,7 +71,7 @@ def _apply_change(change: SettingsChange, venue: SimulatedVenue) -> None:
         venue.save_account(user, is_read_only=False)
 
 
-def _state(settings: AccountSettings) -> dict[str, Any]:
+def _describe_state(settings: AccountSettings) -> dict[str, Any]:
     return {
         "hedge_mode": settings.hedge_mode,
         "multi_assets": settings.multi_assets,

@@ -16,24 +16,24 @@ MAX_ROWS: Final = 1_000
 DEFAULT_ROWS: Final = 100
 
 
-def premium_index(venue: SimulatedVenue, query: Params) -> object:
+def get_premium_index(venue: SimulatedVenue, query: Params) -> object:
     """One symbol, or all."""
     symbol = query.get("symbol")
     if symbol is not None:
-        venue.market(symbol)
-        return _premium_row(venue, symbol)
-    return [_premium_row(venue, name) for name in venue.markets]
+        venue.get_market(symbol)
+        return _build_premium_row(venue, symbol)
+    return [_build_premium_row(venue, name) for name in venue.markets]
 
 
-def funding_rate(venue: SimulatedVenue, query: Params) -> object:
+def get_funding_rates(venue: SimulatedVenue, query: Params) -> object:
     """The history of one symbol, or of all."""
     names = list(venue.markets) if query.get("symbol") is None else [query["symbol"]]
     limit = parse_integer(query, "limit") or DEFAULT_ROWS
     since_ms, until_ms = parse_integer(query, "startTime"), parse_integer(query, "endTime")
     rows: list[tuple[Payment, str]] = []
     for name in names:
-        venue.market(name)
-        rows += [(each, name) for each in venue.funding.history(name, venue.clock.now_ms())]
+        venue.get_market(name)
+        rows += [(each, name) for each in venue.funding.list_payments(name, venue.clock.now_ms())]
     inside = [
         row
         for row in sorted(rows)
@@ -41,26 +41,26 @@ def funding_rate(venue: SimulatedVenue, query: Params) -> object:
     ]
     most = min(limit, MAX_ROWS)
     kept = inside[-most:] if since_ms is None else inside[:most]
-    return [_rate_row(venue, name, payment) for payment, name in kept]
+    return [_build_rate_row(venue, name, payment) for payment, name in kept]
 
 
-def funding_info(venue: SimulatedVenue, _: Params) -> object:
+def get_funding_info(venue: SimulatedVenue, _: Params) -> object:
     """Intervals of all symbols that have a schedule."""
     return [
         {
             "symbol": symbol,
             "adjustedFundingRateCap": "0.03000000",
             "adjustedFundingRateFloor": "-0.03000000",
-            "fundingIntervalHours": venue.funding.interval_hours(symbol),
+            "fundingIntervalHours": venue.funding.get_interval_hours(symbol),
         }
-        for symbol in venue.funding.symbols()
+        for symbol in venue.funding.list_symbols()
     ]
 
 
-def _premium_row(venue: SimulatedVenue, symbol: str) -> dict[str, Any]:
+def _build_premium_row(venue: SimulatedVenue, symbol: str) -> dict[str, Any]:
     now_ms, config = venue.clock.now_ms(), venue.funding.config
-    row = book_shapes.premium_index(symbol, venue.market(symbol), venue.book_config(symbol), now_ms)
-    coming = venue.funding.next_payment(symbol, now_ms)
+    row = book_shapes.build_premium_index(symbol, venue.get_market(symbol), venue.get_book_config(symbol), now_ms)
+    coming = venue.funding.find_next_payment(symbol, now_ms)
     if coming is not None:
         row |= {"lastFundingRate": f"{coming.rate:.8f}", "nextFundingTime": coming.at_ms}
     if config.rate_hidden:
@@ -68,9 +68,9 @@ def _premium_row(venue: SimulatedVenue, symbol: str) -> dict[str, Any]:
     return row | ({"nextFundingTime": 0} if config.next_hidden else {})
 
 
-def _rate_row(venue: SimulatedVenue, symbol: str, payment: Payment) -> dict[str, Any]:
-    market = venue.market(symbol)
-    price = shapes.format_decimal(to_decimal(market.price(payment.at_ms), market.decimals))
+def _build_rate_row(venue: SimulatedVenue, symbol: str, payment: Payment) -> dict[str, Any]:
+    market = venue.get_market(symbol)
+    price = shapes.format_decimal(to_decimal(market.get_price(payment.at_ms), market.decimals))
     return {
         "symbol": symbol,
         "fundingTime": payment.at_ms,
@@ -80,7 +80,7 @@ def _rate_row(venue: SimulatedVenue, symbol: str, payment: Payment) -> dict[str,
 
 
 FUNDING: Final[Mapping[str, Callable[[SimulatedVenue, Params], object]]] = {
-    "/premiumIndex": premium_index,
-    "/fundingRate": funding_rate,
-    "/fundingInfo": funding_info,
+    "/premiumIndex": get_premium_index,
+    "/fundingRate": get_funding_rates,
+    "/fundingInfo": get_funding_info,
 }

@@ -12,9 +12,9 @@ MARGIN_TYPES: Final = {"CROSSED": "cross", "ISOLATED": margin.ISOLATED}
 
 def set_margin_type(venue: SimulatedVenue, user: str, params: Params) -> object:
     """``POST /marginType``. Raises VenueApiError if the symbol has that type already, a position or an open order."""
-    venue.market(params.get("symbol"))
-    account = venue.account(user)
-    holding = account.holding(params["symbol"])
+    venue.get_market(params.get("symbol"))
+    account = venue.get_account(user)
+    holding = account.get_holding(params["symbol"])
     wanted = MARGIN_TYPES.get(params.get("marginType", ""))
     if wanted is None:
         raise VenueApiError(-1102, "Mandatory parameter 'marginType' was not sent, was empty/null, or malformed.")
@@ -33,8 +33,8 @@ def set_margin_type(venue: SimulatedVenue, user: str, params: Params) -> object:
 
 def set_leverage(venue: SimulatedVenue, user: str, params: Params) -> object:
     """``POST /leverage``. Raises VenueApiError if it would lower that of an isolated position."""
-    venue.market(params.get("symbol"))
-    holding = venue.account(user).holding(params["symbol"])
+    venue.get_market(params.get("symbol"))
+    holding = venue.get_account(user).get_holding(params["symbol"])
     wanted = params.get("leverage", "")
     lowers = wanted.isdecimal() and int(wanted) < holding.leverage
     if lowers and holding.amount and holding.margin_type == margin.ISOLATED:
@@ -43,7 +43,7 @@ def set_leverage(venue: SimulatedVenue, user: str, params: Params) -> object:
     return {"symbol": params["symbol"], "leverage": holding.leverage, "maxNotionalValue": "100000000"}
 
 
-def leverage_brackets(venue: SimulatedVenue, _: str, params: Params) -> object:
+def get_leverage_brackets(venue: SimulatedVenue, _: str, params: Params) -> object:
     """``GET /leverageBracket``, of one symbol or all."""
     names = [name for name in venue.markets if params.get("symbol") in (None, name)]
-    return [margin.brackets(name) for name in names]
+    return [margin.build_brackets(name) for name in names]

@@ -21,18 +21,18 @@ def ping(_: SimulatedVenue, __: Params) -> object:
     return {}
 
 
-def server_time(venue: SimulatedVenue, _: Params) -> object:
+def get_server_time(venue: SimulatedVenue, _: Params) -> object:
     return {"serverTime": venue.settings.to_venue_us(venue.clock.now_ms() * 1_000) // 1_000}
 
 
-def exchange_info(venue: SimulatedVenue, _: Params) -> object:
-    rules = {symbol: venue.rules(symbol) for symbol in venue.markets}
-    return shapes.exchange_info(rules, venue.clock.now_ms(), venue.meter.limit)
+def get_exchange_info(venue: SimulatedVenue, _: Params) -> object:
+    rules = {symbol: venue.get_rules(symbol) for symbol in venue.markets}
+    return shapes.build_exchange_info(rules, venue.clock.now_ms(), venue.meter.limit)
 
 
-def klines(venue: SimulatedVenue, query: Params) -> object:
+def get_klines(venue: SimulatedVenue, query: Params) -> object:
     """Candles up to `endTime`, or from `startTime` on, oldest first; the last one is still forming."""
-    market, now_ms = venue.market(query.get("symbol")), venue.clock.now_ms()
+    market, now_ms = venue.get_market(query.get("symbol")), venue.clock.now_ms()
     interval = query.get("interval", "")
     minutes = INTERVAL_MINUTES.get(interval)
     if minutes is None:
@@ -43,39 +43,40 @@ def klines(venue: SimulatedVenue, query: Params) -> object:
         first_full_ms = since_ms + (limit - 1) * minutes * 60_000
         until_ms = min(first_full_ms, until_ms if until_ms is not None else first_full_ms)
     faults = venue.kline_faults.get((query["symbol"], interval), [])
-    missing = sum(fault.max_missing(now_ms, minutes * 60_000) for fault in faults)  # so that `limit` candles are left
-    candles = market.candles(now_ms, minutes, limit + missing, until_ms)
+    # So many more than `limit` are read that `limit` are left without the missing ones.
+    missing = sum(fault.count_max_missing(now_ms, minutes * 60_000) for fault in faults)
+    candles = market.list_candles(now_ms, minutes, limit + missing, until_ms)
     whole = [candle for candle in candles if not any(fault.is_missing(candle.open_time_ms) for fault in faults)]
     shown = [candle for candle in whole[-limit:] if candle.open_time_ms >= (since_ms or 0)]
-    return apply_faults([shapes.kline(candle, minutes, market.decimals) for candle in shown], faults)
+    return apply_faults([shapes.build_kline(candle, minutes, market.decimals) for candle in shown], faults)
 
 
-def depth(venue: SimulatedVenue, query: Params) -> object:
+def get_depth(venue: SimulatedVenue, query: Params) -> object:
     levels = min(parse_integer(query, "limit") or 20, MAX_LEVELS)
-    market = venue.market(query.get("symbol"))
-    return book_shapes.depth(market, venue.book_config(query["symbol"]), venue.clock.now_ms(), levels)
+    market = venue.get_market(query.get("symbol"))
+    return book_shapes.build_depth(market, venue.get_book_config(query["symbol"]), venue.clock.now_ms(), levels)
 
 
-def _one_or_all(
+def _answer_one_or_all(
     shape: Callable[[str, Market, BookConfig, int], dict[str, Any]],
 ) -> Callable[[SimulatedVenue, Params], object]:
     def answer(venue: SimulatedVenue, query: Params) -> object:
         now_ms, symbol = venue.clock.now_ms(), query.get("symbol")
         if symbol is not None:
-            return shape(symbol, venue.market(symbol), venue.book_config(symbol), now_ms)
-        return [shape(name, market, venue.book_config(name), now_ms) for name, market in venue.markets.items()]
+            return shape(symbol, venue.get_market(symbol), venue.get_book_config(symbol), now_ms)
+        return [shape(name, market, venue.get_book_config(name), now_ms) for name, market in venue.markets.items()]
 
     return answer
 
 
 PUBLIC: Final[Mapping[str, Callable[[SimulatedVenue, Params], object]]] = {
     "/ping": ping,
-    "/time": server_time,
-    "/exchangeInfo": exchange_info,
-    "/klines": klines,
-    "/depth": depth,
-    "/ticker/24hr": _one_or_all(book_shapes.ticker_24h),
-    "/ticker/price": _one_or_all(book_shapes.ticker_price),
-    "/ticker/bookTicker": _one_or_all(book_shapes.book_ticker),
+    "/time": get_server_time,
+    "/exchangeInfo": get_exchange_info,
+    "/klines": get_klines,
+    "/depth": get_depth,
+    "/ticker/24hr": _answer_one_or_all(book_shapes.build_ticker_24h),
+    "/ticker/price": _answer_one_or_all(book_shapes.build_ticker_price),
+    "/ticker/bookTicker": _answer_one_or_all(book_shapes.build_book_ticker),
     **FUNDING,
 }

@@ -40,47 +40,47 @@ class RecordWindow:
         return inside[: self.limit] if self.is_oldest else inside[-self.limit :]
 
 
-def user_trades(venue: SimulatedVenue, user: str, params: Params) -> object:
+def get_user_trades(venue: SimulatedVenue, user: str, params: Params) -> object:
     venue.check_symbol_known(params.get("symbol"))
     limit, first_id = _parse_limit(params, 500, MAX_ROWS), parse_integer(params, "fromId")
     if first_id is not None and ("startTime" in params or "endTime" in params):
         raise VenueApiError(-1128, "Combination of optional parameters invalid.")
     window = _parse_window(venue, params, limit)
-    fills = [f for f in venue.account(user).fills if f.order.symbol == params["symbol"]]
+    fills = [f for f in venue.get_account(user).fills if f.order.symbol == params["symbol"]]
     if venue.record_config.trades_hidden:
         fills = [fill for fill in fills if fill.order.auto_close is None]
     if first_id is None:
-        return [shapes.user_trade(fill) for fill in window.select(fills, lambda fill: fill.at_ms)]
-    newest_ms = venue.record_config.newest_ms(venue.clock.now_ms())
-    return [shapes.user_trade(f) for f in fills if f.trade_id >= first_id and f.at_ms <= newest_ms][:limit]
+        return [shapes.build_user_trade(fill) for fill in window.select(fills, lambda fill: fill.at_ms)]
+    newest_ms = venue.record_config.get_newest_ms(venue.clock.now_ms())
+    return [shapes.build_user_trade(f) for f in fills if f.trade_id >= first_id and f.at_ms <= newest_ms][:limit]
 
 
-def income(venue: SimulatedVenue, user: str, params: Params) -> object:
+def get_income(venue: SimulatedVenue, user: str, params: Params) -> object:
     """The documentation limits no window here."""
     symbol, kind = params.get("symbol"), params.get("incomeType")
     limit = _parse_limit(params, 100, MAX_ROWS)
     window = _parse_window(venue, params, limit, longest_ms=None)
-    newest_ms = venue.record_config.newest_income_ms(venue.clock.now_ms())
-    rows = [row for row in venue.account(user).incomes if symbol in (None, row.symbol) and kind in (None, row.kind)]
+    newest_ms = venue.record_config.get_newest_income_ms(venue.clock.now_ms())
+    rows = [row for row in venue.get_account(user).incomes if symbol in (None, row.symbol) and kind in (None, row.kind)]
     rows = [row for row in rows if row.at_ms <= newest_ms]
-    rows_shown = [_income_row(venue, row) for row in window.select(rows, lambda row: row.at_ms)]
-    return [row for row in rows_shown for _ in range(_repeat_count(venue, row))][:limit]
+    rows_shown = [_build_income_row(venue, row) for row in window.select(rows, lambda row: row.at_ms)]
+    return [row for row in rows_shown for _ in range(_count_repetitions(venue, row))][:limit]
 
 
-def _income_row(venue: SimulatedVenue, row: Income) -> dict[str, Any]:
+def _build_income_row(venue: SimulatedVenue, row: Income) -> dict[str, Any]:
     """As JSON; rows of funding with the faults of `FundingConfig`."""
-    fields, config = shapes.income(row), venue.funding.config
+    fields, config = shapes.build_income(row), venue.funding.config
     if row.kind != FUNDING_FEE:
         return fields
     symbol = row.symbol.lower() if config.small_letters else row.symbol
     return fields | {"asset": config.asset, "symbol": symbol}
 
 
-def _repeat_count(venue: SimulatedVenue, fields: Mapping[str, Any]) -> int:
+def _count_repetitions(venue: SimulatedVenue, fields: Mapping[str, Any]) -> int:
     return 2 if venue.funding.config.rows_twice and fields["incomeType"] == FUNDING_FEE else 1
 
 
-def force_orders(venue: SimulatedVenue, user: str, params: Params) -> object:
+def get_force_orders(venue: SimulatedVenue, user: str, params: Params) -> object:
     symbol, cause = params.get("symbol"), params.get("autoCloseType")
     if cause not in AUTO_CLOSES:
         raise VenueApiError(-1130, "Data sent for parameter 'autoCloseType' is not valid.")
@@ -89,10 +89,10 @@ def force_orders(venue: SimulatedVenue, user: str, params: Params) -> object:
         return []
     forced = [
         order
-        for order in venue.account(user).orders.values()
+        for order in venue.get_account(user).orders.values()
         if order.auto_close is not None and symbol in (None, order.symbol) and cause in (None, order.auto_close)
     ]
-    return [shapes.order(order) for order in window.select(forced, lambda order: order.created_ms)]
+    return [shapes.build_order(order) for order in window.select(forced, lambda order: order.created_ms)]
 
 
 def _parse_limit(params: Params, default: int, most: int) -> int:
@@ -113,12 +113,12 @@ def _parse_window(venue: SimulatedVenue, params: Params, limit: int, longest_ms:
         raise VenueApiError(-4165, "Invalid time interval: the maximum time interval is 7 days.")
     if since_ms is not None and since_ms < now_ms - MAX_AGE_MS:
         raise VenueApiError(-4166, "Search window is restricted to recent 90 days only.")
-    end_ms = min(end_ms, venue.record_config.newest_ms(now_ms))
+    end_ms = min(end_ms, venue.record_config.get_newest_ms(now_ms))
     return RecordWindow(start_ms, end_ms, limit, is_oldest=since_ms is not None)
 
 
 RECORD: Final[Mapping[tuple[str, str], Callable[[SimulatedVenue, str, Params], Any]]] = {
-    ("GET", "/userTrades"): user_trades,
-    ("GET", "/income"): income,
-    ("GET", "/forceOrders"): force_orders,
+    ("GET", "/userTrades"): get_user_trades,
+    ("GET", "/income"): get_income,
+    ("GET", "/forceOrders"): get_force_orders,
 }

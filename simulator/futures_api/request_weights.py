@@ -40,18 +40,20 @@ WeightFunction = Callable[[str, str, Mapping[str, list[str]]], int]
 DEPTH_WEIGHTS: Final = ((50, 2), (100, 5), (500, 10), (1_000, 20))
 
 
-def request_weight(method: str, path: str, query: Mapping[str, list[str]]) -> int:
+def get_request_weight(method: str, path: str, query: Mapping[str, list[str]]) -> int:
     """The weight of a request to `path` below the prefix."""
     if path == "/klines":
-        return _weight_by_limit(CANDLE_WEIGHTS, query, 500)
+        return _find_weight_by_limit(CANDLE_WEIGHTS, query, 500)
     if path == "/depth":
-        return _weight_by_limit(DEPTH_WEIGHTS, query, 500)
+        return _find_weight_by_limit(DEPTH_WEIGHTS, query, 500)
     if method == "GET" and "symbol" not in query:
         return WEIGHTS_WITHOUT_SYMBOL.get(path, WEIGHTS.get(path, 1))
     return WEIGHTS.get(path, 1)
 
 
-def with_weight_limit(app: ASGIApp, meter: WeightMeter, prefix: str, weigh: WeightFunction = request_weight) -> ASGIApp:
+def with_weight_limit(
+    app: ASGIApp, meter: WeightMeter, prefix: str, weigh: WeightFunction = get_request_weight
+) -> ASGIApp:
     """`app` behind the meter: weighs requests below `prefix`, and adds the used weight to each answer."""
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,18 +68,18 @@ def with_weight_limit(app: ASGIApp, meter: WeightMeter, prefix: str, weigh: Weig
 
         query = parse_qs(scope["query_string"].decode("latin-1"))
         refusal = meter.admit(weigh(scope["method"], scope["path"].removeprefix(prefix), query))
-        answer = app if refusal is None else _refusal_response(refusal)
+        answer = app if refusal is None else _build_refusal_response(refusal)
         await answer(scope, receive, send_with_weight)
 
     return dispatch
 
 
-def _refusal_response(refusal: WeightExceeded) -> ASGIApp:
+def _build_refusal_response(refusal: WeightExceeded) -> ASGIApp:
     headers = {"Retry-After": str(max(1, round(refusal.retry_after_s)))}
     return JSONResponse({"code": refusal.code, "msg": refusal.message}, refusal.status, headers)
 
 
-def _weight_by_limit(steps: tuple[tuple[int, int], ...], query: Mapping[str, list[str]], default: int) -> int:
+def _find_weight_by_limit(steps: tuple[tuple[int, int], ...], query: Mapping[str, list[str]], default: int) -> int:
     text = query.get("limit", [""])[0]
     limit = int(text) if text.isdecimal() else default
     return next((weight for most, weight in steps if limit <= most), steps[-1][1])

@@ -27,7 +27,7 @@ def split_symbol(symbol: str) -> tuple[str, str]:
     return symbol.removesuffix(quote), quote
 
 
-def _lot_filter(name: str, rule: LotRule) -> dict[str, str]:
+def _build_lot_filter(name: str, rule: LotRule) -> dict[str, str]:
     return {
         "filterType": name,
         "minQty": format_decimal(rule.min_quantity),
@@ -36,17 +36,17 @@ def _lot_filter(name: str, rule: LotRule) -> dict[str, str]:
     }
 
 
-def _filters(rules: InstrumentRules) -> list[dict[str, Any]]:
+def _build_filters(rules: InstrumentRules) -> list[dict[str, Any]]:
     tick = format_decimal(rules.tick)
     filters: list[dict[str, Any]] = [
         {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "10000000", "tickSize": tick},
-        _lot_filter("LOT_SIZE", rules.lot),
-        _lot_filter("MARKET_LOT_SIZE", rules.market_lot),
+        _build_lot_filter("LOT_SIZE", rules.lot),
+        _build_lot_filter("MARKET_LOT_SIZE", rules.market_lot),
         {"filterType": "MAX_NUM_ORDERS", "limit": 200},
         {"filterType": "MIN_NOTIONAL", "notional": format_decimal(rules.min_notional)},
     ]
-    if rules.most_stops is not None:
-        filters.append({"filterType": "MAX_NUM_ALGO_ORDERS", "limit": rules.most_stops})
+    if rules.max_stops is not None:
+        filters.append({"filterType": "MAX_NUM_ALGO_ORDERS", "limit": rules.max_stops})
     if rules.multiplier_up is not None or rules.multiplier_down is not None:
         up, down = (
             format_decimal(rules.multiplier_up or Decimal(1000)),
@@ -57,7 +57,7 @@ def _filters(rules: InstrumentRules) -> list[dict[str, Any]]:
     return filters
 
 
-def symbol_info(symbol: str, rules: InstrumentRules) -> dict[str, Any]:
+def build_symbol_info(symbol: str, rules: InstrumentRules) -> dict[str, Any]:
     base, quote = split_symbol(rules.pair)
     contract = {} if rules.contract_type is None else {"contractType": rules.contract_type}
     return {
@@ -80,11 +80,11 @@ def symbol_info(symbol: str, rules: InstrumentRules) -> dict[str, Any]:
         "underlyingSubType": [],
         "orderTypes": ["LIMIT", "MARKET", "STOP_MARKET", "TAKE_PROFIT_MARKET"],
         "timeInForce": ["GTC", "IOC"],
-        "filters": _filters(rules),
+        "filters": _build_filters(rules),
     }
 
 
-def exchange_info(rules: Mapping[str, InstrumentRules], now_ms: int, weight_per_minute: int) -> dict[str, Any]:
+def build_exchange_info(rules: Mapping[str, InstrumentRules], now_ms: int, weight_per_minute: int) -> dict[str, Any]:
     weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_per_minute}
     return {
         "timezone": "UTC",
@@ -93,11 +93,11 @@ def exchange_info(rules: Mapping[str, InstrumentRules], now_ms: int, weight_per_
         "rateLimits": [weight] if weight_per_minute else [],
         "exchangeFilters": [],
         "assets": [{"asset": ASSET, "marginAvailable": True, "autoAssetExchange": "-10000"}],
-        "symbols": [symbol_info(symbol, listed) for symbol, listed in rules.items()],
+        "symbols": [build_symbol_info(symbol, listed) for symbol, listed in rules.items()],
     }
 
 
-def kline(candle: Candle, minutes: int, decimals: int) -> list[Any]:
+def build_kline(candle: Candle, minutes: int, decimals: int) -> list[Any]:
     quote_volume = candle.volume * (candle.high + candle.low + candle.close) / 3
     return [
         candle.open_time_ms,
@@ -112,8 +112,8 @@ def kline(candle: Candle, minutes: int, decimals: int) -> list[Any]:
     ]
 
 
-def ticker_24h(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
-    day, price = market.last_24h(now_ms), market.price(now_ms)
+def build_ticker_24h(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
+    day, price = market.merge_last_24h(now_ms), market.get_price(now_ms)
     change = price - day.open
     return {
         "symbol": symbol,
@@ -128,56 +128,56 @@ def ticker_24h(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
         "volume": format_float(day.volume, 3),
         "quoteVolume": format_float(day.volume * (day.high + day.low + price) / 3, 2),
         "openTime": day.open_time_ms,
-        "closeTime": market.last_trade_ms(now_ms),
+        "closeTime": market.get_last_trade_ms(now_ms),
         "firstId": 1,
         "lastId": 2,
         "count": 2,
     }
 
 
-def ticker_price(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
+def build_ticker_price(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
     return {
         "symbol": symbol,
-        "price": format_float(market.price(now_ms), market.decimals),
-        "time": market.last_trade_ms(now_ms),
+        "price": format_float(market.get_price(now_ms), market.decimals),
+        "time": market.get_last_trade_ms(now_ms),
     }
 
 
-def premium_index(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
-    price = format_float(market.price(now_ms), market.decimals)
+def build_premium_index(symbol: str, market: Market, now_ms: int) -> dict[str, Any]:
+    price = format_float(market.get_price(now_ms), market.decimals)
     prices = {"markPrice": price, "indexPrice": price, "estimatedSettlePrice": price}
     rates = {"lastFundingRate": "0.00000000", "interestRate": "0.00000000", "nextFundingTime": 0}
     return {"symbol": symbol, **prices, **rates, "time": now_ms}
 
 
-def order(held: Order) -> dict[str, Any]:
+def build_order(order: Order) -> dict[str, Any]:
     return {
-        "orderId": held.order_id,
-        "clientOrderId": held.client_order_id,
-        "symbol": held.symbol,
-        "status": held.status,
-        "type": held.kind,
-        "origType": held.kind,
-        "side": "BUY" if held.is_buy else "SELL",
+        "orderId": order.order_id,
+        "clientOrderId": order.client_order_id,
+        "symbol": order.symbol,
+        "status": order.status,
+        "type": order.kind,
+        "origType": order.kind,
+        "side": "BUY" if order.is_buy else "SELL",
         "positionSide": "BOTH",
-        "price": format_decimal(held.price),
-        "avgPrice": format_decimal(held.average),
-        "stopPrice": format_decimal(held.stop_price),
-        "origQty": format_decimal(held.quantity),
-        "executedQty": format_decimal(held.filled),
-        "cumQty": format_decimal(held.filled),
-        "cumQuote": format_decimal(held.filled * held.average),
-        "reduceOnly": held.reduce_only,
-        "closePosition": held.close_position,
+        "price": format_decimal(order.price),
+        "avgPrice": format_decimal(order.average),
+        "stopPrice": format_decimal(order.stop_price),
+        "origQty": format_decimal(order.quantity),
+        "executedQty": format_decimal(order.filled),
+        "cumQty": format_decimal(order.filled),
+        "cumQuote": format_decimal(order.filled * order.average),
+        "reduceOnly": order.reduce_only,
+        "closePosition": order.close_position,
         "priceProtect": False,
         "workingType": "CONTRACT_PRICE",
-        "timeInForce": "GTC" if held.rests else "IOC",
-        "time": held.created_ms,
-        "updateTime": held.updated_ms,
+        "timeInForce": "GTC" if order.rests else "IOC",
+        "time": order.created_ms,
+        "updateTime": order.updated_ms,
     }
 
 
-def user_trade(fill: Fill) -> dict[str, Any]:
+def build_user_trade(fill: Fill) -> dict[str, Any]:
     return {
         "id": fill.trade_id,
         "orderId": fill.order.order_id,
@@ -197,7 +197,7 @@ def user_trade(fill: Fill) -> dict[str, Any]:
     }
 
 
-def income(row: Income) -> dict[str, Any]:
+def build_income(row: Income) -> dict[str, Any]:
     return {
         "symbol": row.symbol,
         "incomeType": row.kind,
@@ -210,7 +210,7 @@ def income(row: Income) -> dict[str, Any]:
     }
 
 
-def position(symbol: str, holding: Holding, price: Decimal) -> dict[str, Any]:
+def build_position(symbol: str, holding: Holding, price: Decimal) -> dict[str, Any]:
     notional = holding.amount * price
     return {
         "symbol": symbol,
@@ -231,16 +231,16 @@ def position(symbol: str, holding: Holding, price: Decimal) -> dict[str, Any]:
     }
 
 
-def balance(account: Account, price: margin.Price, now_ms: int) -> dict[str, Any]:
-    unrealized = margin.cross_unrealized_pnl(
+def build_balance(account: Account, price: margin.Price, now_ms: int) -> dict[str, Any]:
+    unrealized = margin.calculate_cross_unrealized_pnl(
         account, price
     )  # without isolated positions, whose profit is not available
-    available = max(Decimal(0), account.balance + unrealized - account.initial_margin())
+    available = max(Decimal(0), account.balance + unrealized - account.calculate_initial_margin())
     return {
         "accountAlias": "simulator",
         "asset": ASSET,
         "balance": format_decimal(account.balance),
-        "crossWalletBalance": format_decimal(margin.cross_wallet(account)),
+        "crossWalletBalance": format_decimal(margin.calculate_cross_wallet(account)),
         "crossUnPnl": format_decimal(unrealized),
         "availableBalance": format_decimal(available),
         "maxWithdrawAmount": format_decimal(available),

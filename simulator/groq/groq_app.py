@@ -110,8 +110,8 @@ class Groq:
         quota = self.quotas[request.model]
         refusal = quota.admit(now, prompt_tokens - cached + answer.completion_tokens)
         if refusal is not None:
-            raise _rate_limit_error(request.model, refusal, quota.headers(now))
-        return _completion_body(request, answer, prompt_tokens, cached), quota.headers(now)
+            raise _build_rate_limit_error(request.model, refusal, quota.build_headers(now))
+        return _build_completion_body(request, answer, prompt_tokens, cached), quota.build_headers(now)
 
     def _check(self, request: ChatRequest) -> None:
         if request.model in DECOMMISSIONED:
@@ -131,7 +131,7 @@ class Groq:
             raise GroqApiError(400, "invalid_request_error", message, param="response_format")
 
 
-def _rate_limit_error(model: str, refusal: QuotaExceeded, headers: dict[str, str]) -> GroqApiError:
+def _build_rate_limit_error(model: str, refusal: QuotaExceeded, headers: dict[str, str]) -> GroqApiError:
     """429 with the time to wait, or 413 where waiting does not help. As at Groq, no header has requests per minute or
     tokens per day."""
     kind = "tokens" if "token" in refusal.kind else "requests"
@@ -179,7 +179,7 @@ def _fit_schema(decision: dict[str, Any], given: Any) -> dict[str, Any]:
     return {name: decision.get(name) for name in properties}
 
 
-def _completion_body(request: ChatRequest, answer: Answer, prompt_tokens: int, cached: int) -> dict[str, Any]:
+def _build_completion_body(request: ChatRequest, answer: Answer, prompt_tokens: int, cached: int) -> dict[str, Any]:
     created = int(time.time())
     message = {"role": "assistant", "content": answer.text}
     seconds = {"queue_time": 0.0, "prompt_time": 0.0, "completion_time": 0.0, "total_time": 0.0}
@@ -212,22 +212,22 @@ def create_groq(groq: Groq, api_key: str | None = None, faults: Faults | None = 
             raise GroqApiError(401, "invalid_api_key", "Invalid API Key")
 
     @app.post("/openai/v1/chat/completions")
-    async def chat_completions(request: Request) -> JSONResponse:
+    async def complete_chat(request: Request) -> JSONResponse:
         check_key(request)
         try:
             wanted = ChatRequest.model_validate_json(await request.body())
         except ValidationError as error:
-            raise GroqApiError(400, "invalid_request_error", _first_error(error)) from error
+            raise GroqApiError(400, "invalid_request_error", _format_first_error(error)) from error
         body, headers = groq.complete(wanted)
         return JSONResponse(body, headers={"x-request-id": body["x_groq"]["id"], **headers})
 
     @app.get("/openai/v1/models")
-    async def models(request: Request) -> JSONResponse:
+    async def list_models(request: Request) -> JSONResponse:
         check_key(request)
-        return JSONResponse({"object": "list", "data": [_model_row(name) for name in groq.models]})
+        return JSONResponse({"object": "list", "data": [_build_model_row(name) for name in groq.models]})
 
     @app.get(HEALTH)
-    async def health() -> JSONResponse:
+    async def check_health() -> JSONResponse:
         return JSONResponse({"status": "ok", "models": len(groq.models)})
 
     @app.exception_handler(GroqApiError)
@@ -238,12 +238,12 @@ def create_groq(groq: Groq, api_key: str | None = None, faults: Faults | None = 
     return with_faults(app, faults or Faults())
 
 
-def _first_error(error: ValidationError) -> str:
+def _format_first_error(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     return f"'{'.'.join(str(part) for part in first['loc'])}' : {first['msg']}"
 
 
-def _model_row(name: str) -> dict[str, Any]:
+def _build_model_row(name: str) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",

@@ -45,7 +45,7 @@ class SlidingWindow:
     entries: deque[tuple[float, int]] = field(default_factory=deque)
     total: int = 0
 
-    def usage(self, now: float) -> int:
+    def get_usage(self, now: float) -> int:
         while self.entries and self.entries[0][0] <= now - self.span_s:
             self.total -= self.entries.popleft()[1]
         return self.total
@@ -54,7 +54,7 @@ class SlidingWindow:
         self.entries.append((now, amount))
         self.total += amount
 
-    def wait_s(self, now: float, excess: int) -> float:
+    def calculate_wait_s(self, now: float, excess: int) -> float:
         """How long until `excess` of what is used has left the window."""
         for at, amount in self.entries:
             excess -= amount
@@ -82,17 +82,17 @@ class Quota:
             ("tokens per day (TPD)", self.day_tokens, self.limits.tpd, tokens),
         )
         for kind, window, limit, amount in checks:
-            used = window.usage(now)
+            used = window.get_usage(now)
             if used + amount > limit:
-                return QuotaExceeded(kind, limit, used, amount, window.wait_s(now, used + amount - limit))
+                return QuotaExceeded(kind, limit, used, amount, window.calculate_wait_s(now, used + amount - limit))
         for _, window, _, amount in checks:
             window.add(now, amount)
         return None
 
-    def headers(self, now: float) -> dict[str, str]:
+    def build_headers(self, now: float) -> dict[str, str]:
         """Headers as Groq sends them: requests are per day, tokens per minute, reset is a duration such as
         ``2m59.56s``."""
-        requests, tokens = self.day.usage(now), self.tokens.usage(now)
+        requests, tokens = self.day.get_usage(now), self.tokens.get_usage(now)
         return {
             "x-ratelimit-limit-requests": str(self.limits.rpd),
             "x-ratelimit-remaining-requests": str(max(0, self.limits.rpd - requests)),

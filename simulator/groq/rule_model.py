@@ -65,14 +65,14 @@ def decide(block: Mapping[str, Any]) -> dict[str, Any]:
     for view in views:
         if view.symbol in held and _should_exit(profile, view, is_long=held[view.symbol]):
             return _build_decision(
-                "CLOSE", view.symbol, 0, 0.9, f"{_describe_view(view)}, the {_side_name(held[view.symbol])} is done"
+                "CLOSE", view.symbol, 0, 0.9, f"{_describe_view(view)}, the {_get_side_name(held[view.symbol])} is done"
             )
     if (block.get("limits") or {}).get("entries_allowed") is False:
-        return _build_hold(_first_symbol(block), "no entries are allowed")
-    entries = [(abs(distance), distance, view) for view in views if (distance := _distance(profile, view))]
+        return _build_hold(_get_first_symbol(block), "no entries are allowed")
+    entries = [(abs(distance), distance, view) for view in views if (distance := _calculate_distance(profile, view))]
     entries = [entry for entry in entries if entry[2].symbol not in held]
     if not entries:
-        return _build_hold(_first_symbol(block), _hold_reason(views))
+        return _build_hold(_get_first_symbol(block), _build_hold_reason(views))
     return _build_entry(block, profile, *max(entries, key=lambda entry: entry[0])[1:])
 
 
@@ -85,7 +85,7 @@ def _build_entry(block: Mapping[str, Any], profile: str, distance: float, view: 
     return decision | {"stop_loss_percent": stop, "take_profit_percent": profit}
 
 
-def _distance(profile: str, view: SymbolView) -> float:
+def _calculate_distance(profile: str, view: SymbolView) -> float:
     """How far the market is beyond the profile's threshold: positive for LONG, negative for SHORT, 0 for neither."""
     if profile == "conservative":
         sold, bought = RSI_LOW - view.rsi, view.rsi - (100 - RSI_LOW)
@@ -119,15 +119,15 @@ def _describe_view(view: SymbolView) -> str:
     return f"RSI {view.rsi:.0f}, trend {view.trend:+.2f} and momentum {view.momentum:+.2f} ATR"
 
 
-def _hold_reason(views: Sequence[SymbolView]) -> str:
+def _build_hold_reason(views: Sequence[SymbolView]) -> str:
     return f"nothing to do at {_describe_view(views[0])}" if views else "indicators are warming up"
 
 
-def _side_name(is_long: bool) -> str:  # noqa: FBT001 - it only names its argument
+def _get_side_name(is_long: bool) -> str:  # noqa: FBT001 - it only names its argument
     return "long" if is_long else "short"
 
 
-def _first_symbol(block: Mapping[str, Any]) -> str:
+def _get_first_symbol(block: Mapping[str, Any]) -> str:
     rows = block.get("symbols") or [{}]
     return str(rows[0].get("symbol", ""))
 

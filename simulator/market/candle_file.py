@@ -19,7 +19,7 @@ class LineError(Exception):
     """What is wrong with one line."""
 
 
-def symbol_from_name(path: Path) -> str:
+def parse_symbol(path: Path) -> str:
     """The symbol that the file's name begins with, as in ``BTCUSDT-1m-2023-03.csv``. Raises ConfigurationError for
     others."""
     match = re.match(r"([A-Z0-9]{2,20}(?:USDT|USDC|USD))(?:[^A-Z0-9].*)?$", path.stem)

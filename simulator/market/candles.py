@@ -30,7 +30,7 @@ class Series(Protocol):
     end_ms: int | None
     decimals: int  # of its prices
 
-    def candle(self, open_time_ms: int) -> Candle:
+    def get_candle(self, open_time_ms: int) -> Candle:
         """The candle that opens at `open_time_ms`, which lies in the series and on a minute."""
         ...
 
@@ -44,7 +44,7 @@ class FileSeries:
         self.start_ms = candles[0].open_time_ms
         self.end_ms: int | None = candles[-1].open_time_ms + MINUTE_MS
 
-    def candle(self, open_time_ms: int) -> Candle:
+    def get_candle(self, open_time_ms: int) -> Candle:
         return self._candles[(open_time_ms - self.start_ms) // MINUTE_MS]
 
 
@@ -66,26 +66,26 @@ class SyntheticSeries:
         self.end_ms: int | None = None
         self._day = functools.lru_cache(maxsize=CACHED_DAYS)(self._generate_day)
 
-    def candle(self, open_time_ms: int) -> Candle:
+    def get_candle(self, open_time_ms: int) -> Candle:
         day, minute = divmod(open_time_ms // MINUTE_MS, DAY_MINUTES)
         return self._day(day)[minute]
 
-    def _level(self, day: int) -> float:
+    def _draw_level(self, day: int) -> float:
         return math.log(self._base) + random.Random(f"{self._name}:level:{day}").gauss(0, 0.04)  # noqa: S311 - a market
 
     def _generate_day(self, day: int) -> list[Candle]:
         rng = random.Random(f"{self._name}:day:{day}")  # noqa: S311 - a market
-        steps = [rng.gauss(0, self._volatility * _volatility_factor(minute)) for minute in range(DAY_MINUTES)]
-        drift = (self._level(day + 1) - self._level(day) - math.fsum(steps)) / DAY_MINUTES
-        level, before, candles = self._level(day), round(math.exp(self._level(day)), self.decimals), []
+        steps = [rng.gauss(0, self._volatility * _calculate_volatility_factor(minute)) for minute in range(DAY_MINUTES)]
+        drift = (self._draw_level(day + 1) - self._draw_level(day) - math.fsum(steps)) / DAY_MINUTES
+        level, before, candles = self._draw_level(day), round(math.exp(self._draw_level(day)), self.decimals), []
         for minute, step in enumerate(steps):
             level += step + drift
             close = round(math.exp(level), self.decimals)
-            candles.append(self._candle(rng, (day * DAY_MINUTES + minute) * MINUTE_MS, before, close))
+            candles.append(self._draw_candle(rng, (day * DAY_MINUTES + minute) * MINUTE_MS, before, close))
             before = close
         return candles
 
-    def _candle(self, rng: random.Random, open_time_ms: int, opened: float, close: float) -> Candle:
+    def _draw_candle(self, rng: random.Random, open_time_ms: int, opened: float, close: float) -> Candle:
         above, below = (abs(rng.gauss(0, self._volatility / 2)) for _ in range(2))
         high = max(opened, close, round(max(opened, close) * (1 + above), self.decimals))
         low = min(opened, close, round(min(opened, close) * (1 - below), self.decimals))
@@ -94,11 +94,11 @@ class SyntheticSeries:
         return Candle(open_time_ms, opened, high, low, close, volume)
 
 
-def _volatility_factor(minute: int) -> float:
+def _calculate_volatility_factor(minute: int) -> float:
     return 1 + 0.5 * math.sin(4 * math.pi * minute / DAY_MINUTES)
 
 
-def synthetic_series(seed: int) -> dict[str, Series]:
+def create_synthetic_series(seed: int) -> dict[str, Series]:
     """The three markets without a file of candles; volatilities per minute are about those of the real ones."""
     return {
         "BTCUSDT": SyntheticSeries(seed, "BTCUSDT", 65_000.0, 0.0006, 1),

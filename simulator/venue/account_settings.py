@@ -30,7 +30,7 @@ class AccountSettings:
 
     def set_margin_types(self, account: Account, symbols: Iterable[str]) -> None:
         for symbol in symbols if self.isolated is not None else ():
-            account.holding(symbol).margin_type = "isolated" if symbol in (self.isolated or ()) else "cross"
+            account.get_holding(symbol).margin_type = "isolated" if symbol in (self.isolated or ()) else "cross"
 
     def set_balance(self, account: Account, at_ms: int) -> None:
         """Brings the account to `balance` by a transfer, which appears in its income."""

@@ -17,7 +17,7 @@ Level = tuple[Decimal, Decimal]  # price, quantity
 class BookConfig:
     """How one symbol is quoted. Default: 1 basis point of spread, and levels larger than any order.
 
-    `spread_percent` is how far the ask is above the bid; below 0 the book is crossed. Each of `most_levels` levels
+    `spread_percent` is how far the ask is above the bid; below 0 the book is crossed. Each of `max_levels` levels
     (None: as many as are asked for) holds `level_quantity` and is `level_step_percent` of the price (None: one tick)
     from the one before. `book_age_ms` and `mark_age_ms` (of market time) are the ages of book and mark price, below 0
     in the future; with `times_hidden` the book has no timestamps. `mark_percent` is how far the mark price is above the
@@ -28,7 +28,7 @@ class BookConfig:
     spread_percent: float | None = None
     level_quantity: Decimal | None = None
     level_step_percent: float | None = None
-    most_levels: int | None = None
+    max_levels: int | None = None
     empty_side: EmptySide = ""
     book_age_ms: int = 0
     times_hidden: bool = False
@@ -39,26 +39,26 @@ class BookConfig:
     fills_through: bool = False
 
 
-def quoted_bid_ask(market: Market, config: BookConfig, now_ms: int) -> tuple[float, float]:
+def calculate_bid_ask(market: Market, config: BookConfig, now_ms: int) -> tuple[float, float]:
     """Best bid and ask: half the spread around the price, on the ticks."""
     if config.spread_percent is None:
-        return market.bid_ask(now_ms)
-    price, spread = market.price(now_ms), config.spread_percent / 100
+        return market.get_bid_ask(now_ms)
+    price, spread = market.get_price(now_ms), config.spread_percent / 100
     half = price * spread / (2 + spread)
     bid = round(math.floor((price - half) / market.tick + 1e-6) * market.tick, market.decimals)
     ask = round(math.ceil((price + half) / market.tick - 1e-6) * market.tick, market.decimals)
     return max(bid, market.tick), ask
 
 
-def levels(market: Market, config: BookConfig, now_ms: int, *, are_asks: bool) -> Iterator[Level]:
+def iter_levels(market: Market, config: BookConfig, now_ms: int, *, are_asks: bool) -> Iterator[Level]:
     """The levels of one side, best first; prices below one tick are left out."""
     if config.empty_side in ("both", "asks" if are_asks else "bids"):
         return
-    bid, ask = quoted_bid_ask(market, config, now_ms)
+    bid, ask = calculate_bid_ask(market, config, now_ms)
     first = ask if are_asks else bid
     ticks = max(1, round(first * (config.level_step_percent or 0) / 100 / market.tick))
     quantity = config.level_quantity or Decimal(market.max_quantity)
-    numbers = itertools.count() if config.most_levels is None else range(config.most_levels)
+    numbers = itertools.count() if config.max_levels is None else range(config.max_levels)
     for number in numbers:
         price = first + (1 if are_asks else -1) * number * ticks * market.tick
         if price < market.tick / 2:
@@ -69,7 +69,7 @@ def levels(market: Market, config: BookConfig, now_ms: int, *, are_asks: bool) -
 def take_levels(market: Market, config: BookConfig, now_ms: int, quantity: Decimal, *, is_buy: bool) -> list[Level]:
     """What a market order takes from each level; in all less than `quantity` if the book is too small."""
     taken: list[Level] = []
-    for price, offered in levels(market, config, now_ms, are_asks=is_buy):
+    for price, offered in iter_levels(market, config, now_ms, are_asks=is_buy):
         part = min(offered, quantity)
         if part <= 0:
             break

@@ -11,12 +11,12 @@ COIN_STEP: Final = Decimal("1e-8")
 CoinPrice = Callable[[str, int], Decimal]
 
 
-def constant_price(coin: str, at_ms: int) -> Decimal:  # noqa: ARG001 - what every `CoinPrice` takes
+def get_constant_price(coin: str, at_ms: int) -> Decimal:  # noqa: ARG001 - what every `CoinPrice` takes
     """The price in dollars of a coin without a market."""
     return COIN_PRICE
 
 
-def commission(
+def calculate_commission(
     dollars: Decimal, coin: str | None, left: Decimal | None, price: CoinPrice, at_ms: int
 ) -> tuple[Decimal, str]:
     """Amount and asset of a commission. It is paid in dollars if less of the coin is `left` (None: unlimited) than is
@@ -30,6 +30,6 @@ def commission(
 def split_quantity(quantity: Decimal, count: int, lot_decimals: int) -> list[Decimal]:
     """`quantity` in up to `count` parts of whole lots; the last part is the remainder."""
     lot = Decimal(1).scaleb(-lot_decimals)
-    each = max(lot, (quantity / count).quantize(lot, ROUND_FLOOR))
-    found = [each] * (min(count, int(quantity / each)) - 1)
-    return [*found, quantity - sum(found, Decimal(0))]
+    part = max(lot, (quantity / count).quantize(lot, ROUND_FLOOR))
+    parts = [part] * (min(count, int(quantity / part)) - 1)
+    return [*parts, quantity - sum(parts, Decimal(0))]

@@ -32,15 +32,15 @@ class RatePlan:
     rates: tuple[str, ...]
     hours: int
 
-    def payments(self, since_ms: int, until_ms: int) -> Iterator[Payment]:
+    def iter_payments(self, since_ms: int, until_ms: int) -> Iterator[Payment]:
         """Payments after `since_ms` and until `until_ms` (included)."""
         length_ms, first_ms = self.hours * HOUR_MS, max(since_ms, self.since_ms)
         if not self.rates:
             return
         for number in range(first_ms // length_ms + 1, until_ms // length_ms + 1):
-            yield Payment(number * length_ms, self.rate(number))
+            yield Payment(number * length_ms, self.get_rate(number))
 
-    def rate(self, number: int) -> Decimal:
+    def get_rate(self, number: int) -> Decimal:
         return Decimal(self.rates[number % len(self.rates)])
 
 
@@ -90,32 +90,32 @@ class FundingSchedule:
         """Adds a payment outside the schedule to the history."""
         self._single_payments.setdefault(symbol, []).append(Payment(now_ms, rate))
 
-    def payments_due(self, symbol: str, since_ms: int, until_ms: int) -> list[Payment]:
+    def list_due_payments(self, symbol: str, since_ms: int, until_ms: int) -> list[Payment]:
         """Scheduled payments after `since_ms` and until `until_ms`, oldest first."""
         plans = self._plans.get(symbol, [])
         ends = [*(each.since_ms for each in plans[1:]), until_ms]
         pairs = zip(plans, ends, strict=True) if plans else ()
-        return [each for plan, end_ms in pairs for each in plan.payments(since_ms, min(end_ms, until_ms))]
+        return [each for plan, end_ms in pairs for each in plan.iter_payments(since_ms, min(end_ms, until_ms))]
 
-    def symbols(self) -> list[str]:
+    def list_symbols(self) -> list[str]:
         return list(self._plans)
 
-    def history(self, symbol: str, now_ms: int) -> list[Payment]:
+    def list_payments(self, symbol: str, now_ms: int) -> list[Payment]:
         """All that has been paid, oldest first."""
-        return sorted([*self.payments_due(symbol, 0, now_ms), *self._single_payments.get(symbol, [])])
+        return sorted([*self.list_due_payments(symbol, 0, now_ms), *self._single_payments.get(symbol, [])])
 
-    def interval_hours(self, symbol: str) -> int:
+    def get_interval_hours(self, symbol: str) -> int:
         plans = self._plans.get(symbol)
         return plans[-1].hours if plans else DEFAULT_HOURS
 
-    def next_payment(self, symbol: str, now_ms: int) -> Payment | None:
+    def find_next_payment(self, symbol: str, now_ms: int) -> Payment | None:
         """The next scheduled payment; None if there is none."""
         plans = self._plans.get(symbol)
         if not plans or not plans[-1].rates:
             return None
         number = now_ms // (plans[-1].hours * HOUR_MS) + 1
-        return Payment(number * plans[-1].hours * HOUR_MS, plans[-1].rate(number))
+        return Payment(number * plans[-1].hours * HOUR_MS, plans[-1].get_rate(number))
 
-    def state(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         plans = {symbol: asdict(plans[-1]) for symbol, plans in self._plans.items() if plans}
         return {"plans": plans, **asdict(self.config)}

@@ -30,14 +30,14 @@ def add_symbol(
     """
     if symbol in venue.markets:
         raise VenueApiError(-1121, f"{symbol} is listed already.")
-    market = Market(venue.market(like).series)
+    market = Market(venue.get_market(like).series)
     if jump_percent:
         market.jump(0, jump_percent)
     others = dict(venue.markets)
     venue.markets.clear()
     venue.markets.update({symbol: market, **others} if first else {**others, symbol: market})
     venue.delisted.discard(symbol)
-    rules: InstrumentRules = venue.rules(symbol)
+    rules: InstrumentRules = venue.get_rules(symbol)
     rules.contract_type = contract_type
 
 
@@ -47,11 +47,11 @@ def remove_symbol(venue: SimulatedVenue, symbol: str, settled: SettlementRecord,
     With "trades" the settlement is shown as orders and trades; with a kind of income as income alone; with "nothing"
     it changes the balance only. Raises VenueApiError for a symbol that is not listed.
     """
-    venue.market(symbol)
-    settlement_price = venue.price(symbol) if price is None else price
-    for user in venue.users():
+    venue.get_market(symbol)
+    settlement_price = venue.get_price(symbol) if price is None else price
+    for user in venue.list_users():
         cancel_all(venue, user, symbol)
-        _settle(venue, venue.account(user), symbol, settled, settlement_price)
+        _settle(venue, venue.get_account(user), symbol, settled, settlement_price)
         venue.save_account(user, is_read_only=False)
     del venue.markets[symbol]
     venue.forget_rules(symbol)
@@ -59,7 +59,7 @@ def remove_symbol(venue: SimulatedVenue, symbol: str, settled: SettlementRecord,
 
 
 def _settle(venue: SimulatedVenue, account: Account, symbol: str, settled: SettlementRecord, price: Decimal) -> None:
-    holding, now_ms = account.holding(symbol), venue.clock.now_ms()
+    holding, now_ms = account.get_holding(symbol), venue.clock.now_ms()
     if not holding.amount:
         return
     if settled == "trades":
@@ -79,7 +79,7 @@ def _settle(venue: SimulatedVenue, account: Account, symbol: str, settled: Settl
 
 def _build_settlement_order(venue: SimulatedVenue, symbol: str, amount: Decimal) -> Order:
     """An order of the venue itself, to which no filter applies."""
-    order_id, now_ms = venue.new_order_id(), venue.clock.now_ms()
+    order_id, now_ms = venue.create_order_id(), venue.clock.now_ms()
     return Order(
         order_id=order_id,
         client_order_id=f"{SETTLEMENT_ID_PREFIX}{now_ms}{order_id:03}"[:36],

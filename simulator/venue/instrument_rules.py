@@ -30,7 +30,7 @@ class LotRule:
         """Raises VenueApiError."""
         if self.max_quantity and quantity > self.max_quantity:
             raise VenueApiError(-4005, "Quantity greater than max quantity.")
-        if self.step and _decimals(quantity) > _decimals(self.step):
+        if self.step and _count_decimals(quantity) > _count_decimals(self.step):
             raise VenueApiError(-1111, "Precision is over the maximum defined for this asset.")
         if quantity < self.min_quantity:
             raise VenueApiError(-4004, "Quantity less than min quantity.")
@@ -53,7 +53,7 @@ class InstrumentRules:
     min_notional: Decimal = MIN_NOTIONAL
     multiplier_up: Decimal | None = None
     multiplier_down: Decimal | None = None
-    most_stops: int | None = None
+    max_stops: int | None = None
     status: str = TRADING
     contract_type: str | None = "PERPETUAL"
     maintenance_percent: Decimal = Decimal("2.5")
@@ -84,7 +84,7 @@ class InstrumentRules:
     @property
     def lot_decimals(self) -> int:
         """Decimals of a quantity; those of the default listing where LOT_SIZE has no step."""
-        return _decimals(self.lot.step) if self.lot.step else self.quantity_decimals
+        return _count_decimals(self.lot.step) if self.lot.step else self.quantity_decimals
 
     def parse_quantity(self, params: Mapping[str, str]) -> Decimal:
         """The quantity of an order. Raises VenueApiError."""
@@ -107,8 +107,8 @@ class InstrumentRules:
         if price <= 0:
             raise VenueApiError(-4001 if name == "price" else -4006, "Price less than 0.")
         if price % self.tick:
-            most = max(self.price_decimals, _decimals(self.tick))
-            if _decimals(price) > most:
+            most = max(self.price_decimals, _count_decimals(self.tick))
+            if _count_decimals(price) > most:
                 raise self._with_code(VenueApiError(-1111, "Precision is over the maximum defined for this asset."))
             raise self._with_code(VenueApiError(-4014, "Price not increased by tick size."))
         return price
@@ -139,7 +139,7 @@ class InstrumentRules:
 
     def check_stops(self, waiting: int) -> None:
         """Checks that one more stop may be placed beside `waiting` others. Raises VenueApiError."""
-        if self.most_stops is not None and waiting >= self.most_stops:
+        if self.max_stops is not None and waiting >= self.max_stops:
             raise VenueApiError(-4045, "Reach max stop order limit.")
 
     def _with_code(self, refusal: VenueApiError) -> VenueApiError:
@@ -154,6 +154,6 @@ def parse_number(params: Mapping[str, str], name: str) -> Decimal:
     return Decimal(text)
 
 
-def _decimals(number: Decimal) -> int:
+def _count_decimals(number: Decimal) -> int:
     exponent = number.normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0

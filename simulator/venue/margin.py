@@ -56,47 +56,49 @@ def find_tier(notional: Decimal) -> Tier:
     return next((tier for tier in TIERS if notional <= tier.cap), TIERS[-1])
 
 
-def maintenance_margin(notional: Decimal) -> Decimal:
+def calculate_maintenance_margin(notional: Decimal) -> Decimal:
     """The maintenance margin of a position of that notional, in USD."""
     tier = find_tier(notional)
     return notional * tier.rate - tier.cum
 
 
-def isolated_wallet(holding: Holding) -> Decimal:
+def calculate_isolated_wallet(holding: Holding) -> Decimal:
     """A position's own margin without its unrealised profit; 0 where margin is cross."""
     return abs(holding.amount) * holding.entry_price / holding.leverage if holding.margin_type == ISOLATED else ZERO
 
 
-def cross_wallet(account: Account) -> Decimal:
+def calculate_cross_wallet(account: Account) -> Decimal:
     """The balance without the margin of isolated positions."""
-    return account.balance - sum((isolated_wallet(held) for held in account.holdings.values()), ZERO)
+    return account.balance - sum((calculate_isolated_wallet(held) for held in account.holdings.values()), ZERO)
 
 
-def cross_unrealized_pnl(account: Account, price: Price) -> Decimal:
+def calculate_cross_unrealized_pnl(account: Account, price: Price) -> Decimal:
     """Unrealised profit of all positions with cross margin."""
-    return sum((_unrealized_pnl(held, price(symbol)) for symbol, held in _cross_positions(account)), ZERO)
+    return sum(
+        (_calculate_unrealized_pnl(held, price(symbol)) for symbol, held in _list_cross_positions(account)), ZERO
+    )
 
 
 def is_cross_exhausted(account: Account, price: Price) -> bool:
     """Whether the cross positions are at or below their maintenance margin."""
-    kept = sum(
-        (maintenance_margin(abs(held.amount) * price(symbol)) for symbol, held in _cross_positions(account)), ZERO
-    )
-    return kept > 0 and cross_wallet(account) + cross_unrealized_pnl(account, price) <= kept
+    notionals = (abs(held.amount) * price(symbol) for symbol, held in _list_cross_positions(account))
+    maintenance = sum((calculate_maintenance_margin(notional) for notional in notionals), ZERO)
+    margin = calculate_cross_wallet(account) + calculate_cross_unrealized_pnl(account, price)
+    return maintenance > 0 and margin <= maintenance
 
 
-def liquidation_price(account: Account, symbol: str, price: Price) -> Decimal:
+def calculate_liquidation_price(account: Account, symbol: str, price: Price) -> Decimal:
     """The mark price at which the position reaches its maintenance margin, with other prices unchanged; 0 if none."""
-    holding = account.holding(symbol)
+    holding = account.get_holding(symbol)
     amount = holding.amount
     if not amount:
         return ZERO
-    wallet = isolated_wallet(holding)
+    wallet = calculate_isolated_wallet(holding)
     if holding.margin_type != ISOLATED:
-        others = [(name, held) for name, held in _cross_positions(account) if name != symbol]
-        wallet = cross_wallet(account)
-        wallet += sum((_unrealized_pnl(held, price(name)) for name, held in others), ZERO)
-        wallet -= sum((maintenance_margin(abs(held.amount) * price(name)) for name, held in others), ZERO)
+        others = [(name, held) for name, held in _list_cross_positions(account) if name != symbol]
+        wallet = calculate_cross_wallet(account)
+        wallet += sum((_calculate_unrealized_pnl(held, price(name)) for name, held in others), ZERO)
+        wallet -= sum((calculate_maintenance_margin(abs(held.amount) * price(name)) for name, held in others), ZERO)
     for tier in TIERS:
         found = (wallet + tier.cum - amount * holding.entry_price) / (abs(amount) * tier.rate - amount)
         if find_tier(abs(amount) * found) == tier:
@@ -104,12 +106,12 @@ def liquidation_price(account: Account, symbol: str, price: Price) -> Decimal:
     return ZERO
 
 
-def margin_fields(account: Account, symbol: str, price: Price, decimals: int) -> dict[str, Any]:
+def build_margin_fields(account: Account, symbol: str, price: Price, decimals: int) -> dict[str, Any]:
     """The margin fields of `positionRisk`."""
-    holding = account.holding(symbol)
-    wallet = isolated_wallet(holding)
-    margin = wallet + _unrealized_pnl(holding, price(symbol)) if wallet else ZERO
-    at = round(liquidation_price(account, symbol, price), decimals)
+    holding = account.get_holding(symbol)
+    wallet = calculate_isolated_wallet(holding)
+    margin = wallet + _calculate_unrealized_pnl(holding, price(symbol)) if wallet else ZERO
+    at = round(calculate_liquidation_price(account, symbol, price), decimals)
     return {
         "liquidationPrice": f"{at:f}" if at else "0",
         "isolatedMargin": f"{margin:.8f}" if margin else "0",
@@ -117,7 +119,7 @@ def margin_fields(account: Account, symbol: str, price: Price, decimals: int) ->
     }
 
 
-def brackets(symbol: str) -> dict[str, Any]:
+def build_brackets(symbol: str) -> dict[str, Any]:
     """The row of `leverageBracket` for one symbol."""
     rows = [
         {
@@ -133,9 +135,9 @@ def brackets(symbol: str) -> dict[str, Any]:
     return {"symbol": symbol, "brackets": rows}
 
 
-def _cross_positions(account: Account) -> list[tuple[str, Holding]]:
+def _list_cross_positions(account: Account) -> list[tuple[str, Holding]]:
     return [(name, held) for name, held in account.holdings.items() if held.amount and held.margin_type != ISOLATED]
 
 
-def _unrealized_pnl(holding: Holding, price: Decimal) -> Decimal:
+def _calculate_unrealized_pnl(holding: Holding, price: Decimal) -> Decimal:
     return holding.amount * (price - holding.entry_price)

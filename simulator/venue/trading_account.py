@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from simulator.venue.api_error import VenueApiError
-from simulator.venue.commissions import DOLLAR, CoinPrice, commission, constant_price, split_quantity
+from simulator.venue.commissions import DOLLAR, CoinPrice, calculate_commission, get_constant_price, split_quantity
 
 START_BALANCE: Final = Decimal(10_000)
 TAKER_RATE: Final = Decimal("0.0004")
@@ -118,7 +118,7 @@ class Account:
     incomes: list[Income] = field(default_factory=list)
     fee_coin: str | None = None
     fee_coin_left: Decimal | None = None
-    coin_price: CoinPrice = field(default=constant_price, repr=False, compare=False)
+    coin_price: CoinPrice = field(default=get_constant_price, repr=False, compare=False)
     checked_ms: int = 0  # until when held orders have been compared with the market
     funded_ms: dict[str, int] = field(default_factory=dict)  # until when funding of a symbol has been paid
     has_unsaved_funding: bool = False  # since the account was saved
@@ -131,7 +131,7 @@ class Account:
         account.pay("TRANSFER", "", START_BALANCE, at_ms)
         return account
 
-    def holding(self, symbol: str) -> Holding:
+    def get_holding(self, symbol: str) -> Holding:
         return self.holdings.setdefault(symbol, Holding())
 
     def open_orders(self, symbol: str | None = None) -> list[Order]:
@@ -195,7 +195,7 @@ class Account:
 
         A reduction is limited to the position. What cannot be filled expires.
         """
-        wanted = self._executable_quantity(order) - order.unfilled
+        wanted = self._calculate_executable_quantity(order) - order.unfilled
         by_price = [(price, wanted)] if level_fills is None else _limit_level_fills(level_fills, wanted)
         quantity = sum((part for _, part in by_price), ZERO)
         order.unfilled += wanted - quantity
@@ -224,9 +224,9 @@ class Account:
 
         `trade_id` is given for the second side of a trade of the account with itself.
         """
-        paid, asset = self._commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE), at_ms)
-        holding = self.holding(order.symbol)
-        realized = _net_trade(holding, quantity if order.is_buy else -quantity, price)
+        paid, asset = self._charge_commission(quantity * price * (MAKER_RATE if is_maker else TAKER_RATE), at_ms)
+        holding = self.get_holding(order.symbol)
+        realized = _apply_trade(holding, quantity if order.is_buy else -quantity, price)
         holding.changed_ms = at_ms
         filled = order.filled + quantity
         order.average = price if not order.filled else (order.filled * order.average + quantity * price) / filled
@@ -252,34 +252,34 @@ class Account:
             self.pay("FUNDING_FEE", symbol, amount, at_ms)
             self.has_unsaved_funding = True
 
-    def _commission(self, dollars: Decimal, at_ms: int) -> tuple[Decimal, str]:
+    def _charge_commission(self, dollars: Decimal, at_ms: int) -> tuple[Decimal, str]:
         """Amount and asset of a trade's commission; deducts it from the coin if it is paid in that."""
-        paid, asset = commission(dollars, self.fee_coin, self.fee_coin_left, self.coin_price, at_ms)
+        paid, asset = calculate_commission(dollars, self.fee_coin, self.fee_coin_left, self.coin_price, at_ms)
         if asset != DOLLAR and self.fee_coin_left is not None:
             self.fee_coin_left -= paid
         return paid, asset
 
-    def _executable_quantity(self, order: Order) -> Decimal:
+    def _calculate_executable_quantity(self, order: Order) -> Decimal:
         if not (order.reduce_only or order.close_position):
             return order.quantity
-        amount = self.holding(order.symbol).amount
+        amount = self.get_holding(order.symbol).amount
         opposite = max(ZERO, -amount if order.is_buy else amount)
         return opposite if order.close_position else min(order.quantity, opposite)
 
     def _check_order(self, order: Order, price: Decimal, min_notional: Decimal) -> None:
         if order.reduce_only or order.close_position:
-            if self._executable_quantity(order) <= 0:
+            if self._calculate_executable_quantity(order) <= 0:
                 raise VenueApiError(-2022, "ReduceOnly Order is rejected.")
             return
         if order.quantity * price < min_notional:
             raise VenueApiError(-4164, f"Order's notional must be no smaller than {min_notional} (unless reduce only).")
-        holding = self.holding(order.symbol)
+        holding = self.get_holding(order.symbol)
         after = holding.amount + (order.quantity if order.is_buy else -order.quantity)
         more = max(ZERO, abs(after) - abs(holding.amount)) * price / holding.leverage
-        if more > self.balance - self.initial_margin():
+        if more > self.balance - self.calculate_initial_margin():
             raise VenueApiError(-2019, "Margin is insufficient.")
 
-    def initial_margin(self) -> Decimal:
+    def calculate_initial_margin(self) -> Decimal:
         """Initial margin of all positions, at their entry prices."""
         return sum((abs(h.amount) * h.entry_price / h.leverage for h in self.holdings.values()), ZERO)
 
@@ -295,7 +295,7 @@ def _limit_level_fills(level_fills: list[tuple[Decimal, Decimal]], wanted: Decim
     return parts
 
 
-def _net_trade(holding: Holding, change: Decimal, price: Decimal) -> Decimal:
+def _apply_trade(holding: Holding, change: Decimal, price: Decimal) -> Decimal:
     """Applies a signed `change` at `price`; returns the realised profit."""
     before, after = holding.amount, holding.amount + change
     realized = ZERO

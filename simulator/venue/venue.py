@@ -11,8 +11,8 @@ from simulator.market.market import LATEST_MS, Market, MarketClock
 from simulator.venue.account_file import AccountFile
 from simulator.venue.account_settings import AccountSettings
 from simulator.venue.api_error import VenueApiError
-from simulator.venue.book_config import BookConfig, Level, quoted_bid_ask, take_levels
-from simulator.venue.commissions import constant_price
+from simulator.venue.book_config import BookConfig, Level, calculate_bid_ask, take_levels
+from simulator.venue.commissions import get_constant_price
 from simulator.venue.funding import FundingSchedule
 from simulator.venue.instrument_rules import QUOTES, InstrumentRules
 from simulator.venue.margin import MarginConfig
@@ -40,14 +40,14 @@ class RecordConfig:
     forced_hidden: bool = False
     rows_of_flat: bool = True
 
-    def newest_ms(self, now_ms: int) -> int:
+    def get_newest_ms(self, now_ms: int) -> int:
         """The newest time that is shown; without a lag all, because a market that was started over may be behind its
         accounts."""
         return now_ms - self.lag_ms if self.lag_ms else LATEST_MS
 
-    def newest_income_ms(self, now_ms: int) -> int:
+    def get_newest_income_ms(self, now_ms: int) -> int:
         """The newest time of income that is shown."""
-        return min(self.newest_ms(now_ms), now_ms - self.income_lag_ms if self.income_lag_ms else LATEST_MS)
+        return min(self.get_newest_ms(now_ms), now_ms - self.income_lag_ms if self.income_lag_ms else LATEST_MS)
 
 
 class SimulatedVenue:
@@ -86,11 +86,11 @@ class SimulatedVenue:
         self._account_file = account_file
         self._accounts: dict[str, Account] = {} if account_file is None else account_file.read()
         for account in self._accounts.values():
-            account.coin_price = self.coin_price
+            account.coin_price = self.get_coin_price
         newest = (max(account.orders, default=0) for account in self._accounts.values())
         self._order_ids = itertools.count(max(newest, default=0) + 1)
 
-    def market(self, symbol: str | None) -> Market:
+    def get_market(self, symbol: str | None) -> Market:
         """Raises VenueApiError for a symbol that is not traded here."""
         if symbol is None:
             raise VenueApiError(-1102, "Mandatory parameter 'symbol' was not sent.")
@@ -98,7 +98,7 @@ class SimulatedVenue:
             raise VenueApiError(-1121, "Invalid symbol.")
         return self.markets[symbol]
 
-    def rules(self, symbol: str) -> InstrumentRules:
+    def get_rules(self, symbol: str) -> InstrumentRules:
         """The listing of a symbol in `markets`; `simulator.control.instrument_control` changes it."""
         if symbol not in self._rules:
             self._rules[symbol] = InstrumentRules.from_market(symbol, self.markets[symbol])
@@ -110,37 +110,39 @@ class SimulatedVenue:
     def check_symbol_known(self, symbol: str | None) -> None:
         """For queries about a symbol's past. Raises VenueApiError for a symbol that never was listed."""
         if symbol not in self.delisted:
-            self.market(symbol)
+            self.get_market(symbol)
 
-    def price(self, symbol: str) -> Decimal:
+    def get_price(self, symbol: str) -> Decimal:
         market = self.markets[symbol]
-        return to_decimal(market.price(self.clock.now_ms()), market.decimals)
+        return to_decimal(market.get_price(self.clock.now_ms()), market.decimals)
 
-    def best_bid_ask(self, symbol: str) -> tuple[Decimal, Decimal]:
+    def get_best_bid_ask(self, symbol: str) -> tuple[Decimal, Decimal]:
         """Best bid and ask now."""
         market = self.markets[symbol]
-        prices = quoted_bid_ask(market, self.book_config(symbol), self.clock.now_ms())
+        prices = calculate_bid_ask(market, self.get_book_config(symbol), self.clock.now_ms())
         bid, ask = (to_decimal(price, market.decimals) for price in prices)
         return bid, ask
 
-    def book_config(self, symbol: str) -> BookConfig:
+    def get_book_config(self, symbol: str) -> BookConfig:
         """How the symbol is quoted."""
         return self.book_configs.get(symbol) or BookConfig()
 
-    def coin_price(self, coin: str, at_ms: int) -> Decimal:
+    def get_coin_price(self, coin: str, at_ms: int) -> Decimal:
         """The price in dollars at `at_ms` of a coin in which commissions are paid: its market's if one is listed."""
         listed = (self.markets.get(f"{coin}{quote}") for quote in QUOTES)
         market = next((each for each in listed if each is not None), None)
-        return constant_price(coin, at_ms) if market is None else to_decimal(market.price(at_ms), market.decimals)
+        return (
+            get_constant_price(coin, at_ms) if market is None else to_decimal(market.get_price(at_ms), market.decimals)
+        )
 
-    def users(self) -> list[str]:
+    def list_users(self) -> list[str]:
         """All users with an account."""
         return list(self._accounts)
 
-    def new_order_id(self) -> int:
+    def create_order_id(self) -> int:
         return next(self._order_ids)
 
-    def account(self, user: str) -> Account:
+    def get_account(self, user: str) -> Account:
         """The user's account, opened at its first use. First fills the open orders that the market has reached and pays
         the funding that was due, in order of time."""
         now_ms = self.clock.now_ms()
@@ -170,28 +172,28 @@ class SimulatedVenue:
         account.unsaved_orders.clear()
         account.has_unsaved_funding = False
 
-    def unrealized_pnl(self, account: Account) -> Decimal:
+    def calculate_unrealized_pnl(self, account: Account) -> Decimal:
         pairs = [(symbol, held) for symbol, held in account.holdings.items() if held.amount]
-        return sum((held.amount * (self.price(symbol) - held.entry_price) for symbol, held in pairs), ZERO)
+        return sum((held.amount * (self.get_price(symbol) - held.entry_price) for symbol, held in pairs), ZERO)
 
     def place_order(self, user: str, params: Mapping[str, str]) -> Order:
         """A new order from Aster's parameters. Raises VenueApiError."""
-        account = self.account(user)
+        account = self.get_account(user)
         self.settings.check_order(params)
         order = self.build_order(params)
         if order.kind in self.refused_kinds:
             raise VenueApiError(-2010, "New order is rejected.")
         self.settings.check_client_order_id(account, order.client_order_id)
-        rules, best_prices = self.rules(order.symbol), self.best_bid_ask(order.symbol)
-        rules.check_price_band(order, self.price(order.symbol), *best_prices)
+        rules, best_prices = self.get_rules(order.symbol), self.get_best_bid_ask(order.symbol)
+        rules.check_price_band(order, self.get_price(order.symbol), *best_prices)
         if order.stop_price:
             rules.check_stops(sum(1 for each in account.open_orders(order.symbol) if each.stop_price))
-        account.accept(order, *best_prices, self._level_fills(order), min_notional=rules.min_notional)
+        account.accept(order, *best_prices, self._find_level_fills(order), min_notional=rules.min_notional)
         return order
 
-    def _level_fills(self, order: Order) -> list[Level] | None:
+    def _find_level_fills(self, order: Order) -> list[Level] | None:
         """What a market order takes from each level of the book; None if it fills at the best price."""
-        config = self.book_config(order.symbol)
+        config = self.get_book_config(order.symbol)
         if order.kind != "MARKET" or not config.fills_through:
             return None
         quantity = order.quantity - order.unfilled
@@ -203,7 +205,7 @@ class SimulatedVenue:
         self.check_symbol_known(params.get("symbol"))
         number = params.get("orderId")
         order_id = int(number) if number and number.isdecimal() else None
-        order = self.account(user).find(params["symbol"], order_id, params.get("origClientOrderId"))
+        order = self.get_account(user).find(params["symbol"], order_id, params.get("origClientOrderId"))
         if order is None:
             raise VenueApiError(-2013, "Order does not exist.")
         return order
@@ -212,32 +214,32 @@ class SimulatedVenue:
         order = self.find_order(user, params)
         if order.status != "NEW":
             raise VenueApiError(-2011, "Unknown order sent.")
-        self.account(user).cancel(order, self.clock.now_ms())
+        self.get_account(user).cancel(order, self.clock.now_ms())
         return order
 
     def set_leverage(self, user: str, params: Mapping[str, str]) -> Holding:
-        self.market(params.get("symbol"))
+        self.get_market(params.get("symbol"))
         leverage = params.get("leverage", "")
         if not leverage.isdecimal() or not 1 <= int(leverage) <= MAX_LEVERAGE:
             raise VenueApiError(-4028, f"Leverage {leverage} is not valid")
-        holding = self.account(user).holding(params["symbol"])
+        holding = self.get_account(user).get_holding(params["symbol"])
         holding.leverage = int(leverage)
         return holding
 
     def _open_account(self, user: str, now_ms: int) -> Account:
         account = self._accounts[user] = Account.open_at(now_ms)
-        account.coin_price = self.coin_price
+        account.coin_price = self.get_coin_price
         self.settings.set_margin_types(account, self.markets)
         self.settings.set_balance(account, now_ms)
         return account
 
     def _pay_funding(self, account: Account, until_ms: int) -> None:
         """Pays what was due since the last call, on the position of each moment; idempotent."""
-        for symbol in self.funding.symbols():
-            amount, since_ms = account.holding(symbol).amount, account.funded_ms.get(symbol, account.checked_ms)
-            for payment in self.funding.payments_due(symbol, since_ms, until_ms) if amount else ():
+        for symbol in self.funding.list_symbols():
+            amount, since_ms = account.get_holding(symbol).amount, account.funded_ms.get(symbol, account.checked_ms)
+            for payment in self.funding.list_due_payments(symbol, since_ms, until_ms) if amount else ():
                 market = self.markets[symbol]
-                fee = -amount * to_decimal(market.price(payment.at_ms), market.decimals) * payment.rate
+                fee = -amount * to_decimal(market.get_price(payment.at_ms), market.decimals) * payment.rate
                 account.receive_funding(symbol, fee, payment.at_ms + self.funding.config.late_s * 1_000)
             account.funded_ms[symbol] = max(until_ms, since_ms)
 
@@ -245,10 +247,10 @@ class SimulatedVenue:
         """When and at what price an open order has filled since the last check; None if it has not."""
         market = self.markets[order.symbol]
         if order.fill_at_ms is not None:
-            return self._delayed_fill_event(order, order.fill_at_ms) if order.fill_at_ms <= now_ms else None
+            return self._build_delayed_fill_event(order, order.fill_at_ms) if order.fill_at_ms <= now_ms else None
         # A market that was started over is behind its accounts.
         since_ms = min(now_ms, max(account.checked_ms, order.created_ms))
-        for segment in market.segments(since_ms, now_ms):
+        for segment in market.iter_segments(since_ms, now_ms):
             first, last = (to_decimal(price, market.decimals) for price in (segment.first, segment.last))
             if order.is_reached(high=first, low=first):  # the market jumped beyond the level
                 return segment.since_ms, order.order_id, order, order.level if order.kind == "LIMIT" else first
@@ -258,21 +260,21 @@ class SimulatedVenue:
                 return at_ms, order.order_id, order, order.level
         return None
 
-    def _delayed_fill_event(self, order: Order, at_ms: int) -> FillEvent:
+    def _build_delayed_fill_event(self, order: Order, at_ms: int) -> FillEvent:
         market = self.markets[order.symbol]
-        bid, ask = quoted_bid_ask(market, self.book_config(order.symbol), at_ms)
+        bid, ask = calculate_bid_ask(market, self.get_book_config(order.symbol), at_ms)
         return at_ms, order.order_id, order, to_decimal(ask if order.is_buy else bid, market.decimals)
 
     def build_order(self, params: Mapping[str, str]) -> Order:
         """An order from Aster's parameters, not placed yet. Raises VenueApiError."""
-        market = self.market(params.get("symbol"))
-        rules = self.rules(params["symbol"])
+        market = self.get_market(params.get("symbol"))
+        rules = self.get_rules(params["symbol"])
         kind, side = params.get("type", ""), params.get("side", "")
         if kind not in ORDER_KINDS:
             raise VenueApiError(-1116, "Invalid orderType.")
         if side not in ("BUY", "SELL"):
             raise VenueApiError(-1117, "Invalid side.")
-        order_id, now_ms = self.new_order_id(), self.clock.now_ms()
+        order_id, now_ms = self.create_order_id(), self.clock.now_ms()
         client_order_id = params.get("newClientOrderId") or f"web_{order_id}"
         if len(client_order_id) > 36:
             raise VenueApiError(-4015, "Client order id length should not be more than 36 chars")
@@ -297,12 +299,12 @@ class SimulatedVenue:
             updated_ms=now_ms,
             rests=params.get("timeInForce") != "IOC",
             fill_at_ms=now_ms + self.fill_delay_ms if kind == "MARKET" and self.fill_delay_ms else None,
-            unfilled=self._unfilled_quantity(quantity, rules.step) if kind == "MARKET" else ZERO,
+            unfilled=self._calculate_unfilled_quantity(quantity, rules.step) if kind == "MARKET" else ZERO,
             trades=self.trades_per_order,
             lot_decimals=market.lot_decimals,
         )
 
-    def _unfilled_quantity(self, quantity: Decimal, step: Decimal) -> Decimal:
+    def _calculate_unfilled_quantity(self, quantity: Decimal, step: Decimal) -> Decimal:
         """The part of a market order that expires, in whole lots."""
         return quantity - quantity * self.fill_percent / FULL_PERCENT // step * step
 

@@ -13,7 +13,7 @@ from engine.store.store import Store
 from simulator.aster import aster_app
 from simulator.groq import groq_app
 from simulator.groq.quota import Limits
-from simulator.market.candles import synthetic_series
+from simulator.market.candles import create_synthetic_series
 from simulator.service import open_venue
 from tests.actors.scene import MakeScene, Scene
 from tests.support.clients.local_peers import LocalPeers
@@ -61,7 +61,7 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def aster_url(serve: Serve) -> str:
     """The three synthetic markets at 60 times the real speed."""
-    return serve(aster_app.create_aster(open_venue(synthetic_series(seed=1), speed=60)), aster_app.HEALTH)
+    return serve(aster_app.create_aster(open_venue(create_synthetic_series(seed=1), speed=60)), aster_app.HEALTH)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from actors.messages import GetSnapshot, MarketFetched, Snapshot
 from engine.platform.errors import CycleSkipped
 from engine.platform.settings.settings import Settings
 from simulator.aster import aster_app
-from simulator.market.candles import synthetic_series
+from simulator.market.candles import create_synthetic_series
 from simulator.service import open_venue
 from tests.support.clients.local_peers import LocalPeers
 
@@ -38,7 +38,7 @@ def ask(peers: LocalPeers, symbol: str = "BTCUSDT", interval: str = "1m") -> Sna
 
 @pytest.fixture
 def real_time_url(serve: Callable[..., str]) -> str:
-    return serve(aster_app.create_aster(open_venue(synthetic_series(seed=1), speed=1)), aster_app.HEALTH)
+    return serve(aster_app.create_aster(open_venue(create_synthetic_series(seed=1), speed=1)), aster_app.HEALTH)
 
 
 def test_a_snapshot_has_price_change_ten_candles_and_warm_indicators(

@@ -182,4 +182,4 @@ def test_candles_with_a_byte_order_mark_are_read(home: Path) -> None:
     path = write_walk(home / "BTCUSDT.csv", 150)
     plain = read_candles(path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read_candles(path).candle(plain.start_ms) == plain.candle(plain.start_ms)
+    assert read_candles(path).get_candle(plain.start_ms) == plain.get_candle(plain.start_ms)

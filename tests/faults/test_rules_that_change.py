@@ -62,8 +62,8 @@ class Rules:
             "step as it was": {"step": str(was.lot)},
             "tick grows": {"tick": str(was.tick * 10)},
             "tick as it was": {"tick": str(was.tick)},
-            "small orders only": {"market_lot": {"most": str(was.floor_to_lot(MOST_USD / price) or was.lot)}},
-            "large orders again": {"market_lot": {"most": str(was.max_quantity or 1_000_000)}},
+            "small orders only": {"market_lot": {"max_quantity": str(was.floor_to_lot(MOST_USD / price) or was.lot)}},
+            "large orders again": {"market_lot": {"max_quantity": str(was.max_quantity or 1_000_000)}},
             "settling": {"status": "SETTLING"},
             "trading": {"status": "TRADING"},
         }
@@ -78,7 +78,7 @@ class Rules:
     def restore(self) -> None:
         for symbol, was in self._listed.items():
             change = {"symbol": symbol, "step": str(was.lot), "tick": str(was.tick), "status": "TRADING"}
-            most = {"market_lot": {"most": str(was.max_quantity or 1_000_000)}}
+            most = {"market_lot": {"max_quantity": str(was.max_quantity or 1_000_000)}}
             self._product.control("aster", "instruments", change | most)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import read_migrations
-from migrations.tool.making import compare
+from migrations.tool.make_migration import compare
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 LONGEST = 300

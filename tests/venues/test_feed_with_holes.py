@@ -102,7 +102,7 @@ def market_at_close(scene: Scene, strategy_id: UUID) -> dict[str, Any]:
 
 def test_a_strategy_closes_on_a_feed_with_holes_and_duplicates(floor: Floor, scene: Scene) -> None:
     strategy_id = holder(floor)
-    candles(floor, missing=[1, 3, 60], repeated=[0, 5], half_told=[2], half_told_last=[6], broken={70: "null"})
+    candles(floor, missing=[1, 3, 60], repeated=[0, 5], half_formed=[2], half_formed_last=[6], broken={70: "null"})
     candles(floor, order="mixed", shifted_ms={8: 4})
     scene.run(strategy_id)
     seen = closing(scene, strategy_id)
@@ -188,7 +188,7 @@ def test_while_candles_are_missing_a_stop_still_ends_the_position(
     where = {"environment": "paper"} if is_paper else {}
     strategy_id = UUID(floor.strategy(target_assets=("BTCUSDT",), cadence_seconds=1, is_paper_trading=is_paper))
     assert floor.send("entry", strategy_id=str(strategy_id), **STOP, **where)["success"]
-    candles(floor, missing=[0], until_told=True)
+    candles(floor, missing=[0], ongoing=True)
     floor.hands.now += 1_200
     scene.run(strategy_id)
     assert scene.peers.wait_for(CycleFinished)[0].outcome == "skip_no_data"

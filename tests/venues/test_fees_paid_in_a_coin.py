@@ -60,7 +60,7 @@ def there(floor: Floor) -> Account:
 def earned(floor: Floor) -> Decimal:
     """What the account's own record of income says, in dollars when they were paid."""
     rows = [row for row in there(floor).incomes if row.kind != "TRANSFER"]
-    prices = (1 if row.asset == DOLLAR else floor.exchange.coin_price(row.asset, row.at_ms) for row in rows)
+    prices = (1 if row.asset == DOLLAR else floor.exchange.get_coin_price(row.asset, row.at_ms) for row in rows)
     return sum((row.amount * price for row, price in zip(rows, prices, strict=True)), Decimal(0))
 
 
@@ -82,7 +82,7 @@ def test_an_entry_and_its_exit_cost_what_they_cost(coin: Floor) -> None:
 
 
 def _price(floor: Floor) -> Decimal:
-    return floor.exchange.coin_price("BNB", there(floor).fills[-1].at_ms)
+    return floor.exchange.get_coin_price("BNB", there(floor).fills[-1].at_ms)
 
 
 def test_an_order_that_ran_out_of_the_coin_costs_what_each_of_its_trades_cost(coin: Floor) -> None:

@@ -37,7 +37,7 @@ def sparky(floor: Floor, home: Path, database_url: str) -> Sparky:  # noqa: F811
 
 
 def account_of(floor: Floor) -> Account:
-    return floor.exchange.account(*floor.exchange._accounts)
+    return floor.exchange.get_account(*floor.exchange._accounts)
 
 
 def by_hand(floor: Floor, side: str, quantity: object) -> None:

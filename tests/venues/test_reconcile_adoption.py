@@ -96,7 +96,7 @@ def test_what_was_added_by_hand_is_a_strategys_where_a_person_says_so(floor: Flo
 
 def test_a_position_that_was_there_before_is_opened_at_the_venues_entry_price(floor: Floor, sparky: Sparky) -> None:  # noqa: F811
     assert floor.account.fetch_positions() == ()
-    holding = account_of(floor).holding("BTCUSDT")
+    holding = account_of(floor).get_holding("BTCUSDT")
     holding.amount, holding.entry_price = Decimal("-0.007"), Decimal("30123.45")
     assert compared(floor) == 1
     assert "entry price" in sparky("reconcile", "BTCUSDT").stdout
@@ -120,7 +120,7 @@ def test_what_the_record_does_not_explain_ends_at_the_last_price_and_the_plan_sa
     sparky: Sparky,  # noqa: F811
 ) -> None:
     floor.send("a")
-    account_of(floor).holding("BTCUSDT").amount = Decimal("0.004")
+    account_of(floor).get_holding("BTCUSDT").amount = Decimal("0.004")
     told = json.loads(sparky("reconcile", "BTCUSDT", "--json").stdout)
     assert told["plan"]["exits"][0]["source"] == "last price"
     assert "last price" in sparky("reconcile", "BTCUSDT").stdout

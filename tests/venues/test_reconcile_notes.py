@@ -20,7 +20,7 @@ def noted(floor: Floor) -> Decimal:
 
 def vanish(floor: Floor, amount: str = "0") -> None:
     """The venue holds another amount, and its record does not tell why."""
-    account_of(floor).holding("BTCUSDT").amount = Decimal(amount)
+    account_of(floor).get_holding("BTCUSDT").amount = Decimal(amount)
 
 
 @pytest.mark.parametrize("at_venue", ["0", "0.004", "-0.002"])

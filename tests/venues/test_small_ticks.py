@@ -91,7 +91,7 @@ def test_an_immediate_round_trip_on_paper_costs_spread_fees_and_slippage_only(fl
     assert (opened.get("action"), closed.get("action")) == ("opened", "closed"), (opened, closed)
     (trade,) = floor.store.list_trades()
     assert Fraction(trade.pnl_usd or 0) == cash(floor, is_paper=True)
-    bid, ask = floor.exchange.markets[symbol].bid_ask(floor.exchange.clock.now_ms())
+    bid, ask = floor.exchange.markets[symbol].get_bid_ask(floor.exchange.clock.now_ms())
     tick = Decimal("0.00000000001")
     # Slippage goes on to the next tick, so it costs up to a tick and its percents, there and back.
     dearest = Decimal(f"{ask:.11f}") * Decimal("1.0002") + tick

@@ -110,7 +110,7 @@ def test_protection_that_somebody_cancelled_at_the_venue_is_placed_again(floor: 
 
 def test_protection_for_less_than_is_held_is_replaced(floor: Floor) -> None:
     floor.send("a", **STOP)
-    (order,) = floor.exchange.account(*floor.exchange._accounts).open_orders()
+    (order,) = floor.exchange.get_account(*floor.exchange._accounts).open_orders()
     order.quantity -= Decimal("0.003")
     floor.server.protection_watchdog.run()
     assert [order.quantity for order in floor.waiting()] == [floor.net()]
@@ -118,8 +118,8 @@ def test_protection_for_less_than_is_held_is_replaced(floor: Floor) -> None:
 
 def test_what_is_gone_at_the_venue_is_not_protected_again(floor: Floor) -> None:
     floor.send("a", **STOP)
-    account = floor.exchange.account(*floor.exchange._accounts)
-    account.holding("BTCUSDT").amount = Decimal(0)  # and no trade of it is in the record
+    account = floor.exchange.get_account(*floor.exchange._accounts)
+    account.get_holding("BTCUSDT").amount = Decimal(0)  # and no trade of it is in the record
     floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
     floor.server.protection_watchdog.run()
     assert floor.waiting() == []

@@ -68,7 +68,7 @@ class TestAStopForLessThanIsHeld:
 
     def test_that_fires_while_it_is_replaced_is_booked_and_only_the_rest_is_protected(self, floor: Floor) -> None:
         floor.send("a", **STOP)
-        (order,) = floor.exchange.account(*floor.exchange._accounts).open_orders()
+        (order,) = floor.exchange.get_account(*floor.exchange._accounts).open_orders()
         order.quantity -= Decimal("0.003")
         FallsAsItIsCancelled.is_armed.set()
         floor.server.protection_watchdog.run()

@@ -14,7 +14,7 @@ from engine.platform.http.service import HttpService
 from engine.store.store import Store
 from engine.venues.ccxt_client.request_weight import get_shared_limiter
 from simulator.aster import aster_app
-from simulator.market.candles import synthetic_series
+from simulator.market.candles import create_synthetic_series
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
 from tests.cli.conftest import Sparky
@@ -29,7 +29,7 @@ NAME = f"account of {EMAIL} at aster"
 def venue_url() -> Iterator[str]:
     """A venue in real time."""
     clock = MarketClock(time.time_ns() // 1_000_000, 1.0, None)
-    exchange = SimulatedVenue({symbol: Market(one) for symbol, one in synthetic_series(1).items()}, clock)
+    exchange = SimulatedVenue({symbol: Market(one) for symbol, one in create_synthetic_series(1).items()}, clock)
     service = HttpService(aster_app.create_aster(exchange), "127.0.0.1", 0, "NONE", aster_app.HEALTH)
     service.start()
     yield service.url

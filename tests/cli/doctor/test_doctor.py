@@ -15,7 +15,7 @@ from engine.store.transport.postgres import connect
 from simulator.aster import aster_app
 from simulator.groq import groq_app
 from simulator.groq.quota import Limits
-from simulator.market.candles import synthetic_series
+from simulator.market.candles import create_synthetic_series
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
 from tests.cli.conftest import Sparky
@@ -29,7 +29,7 @@ Serve = Callable[[ASGIApp, str], str]
 
 def venue_at(unix_s: float) -> SimulatedVenue:
     """A venue in real time whose clock shows `unix_s` now."""
-    series = synthetic_series(1)
+    series = create_synthetic_series(1)
     clock = MarketClock(int(unix_s * 1_000), 1.0, None)
     return SimulatedVenue({symbol: Market(one) for symbol, one in series.items()}, clock)
 

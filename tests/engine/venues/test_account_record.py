@@ -206,7 +206,7 @@ def test_the_balance_is_the_sum_of_all_income_and_the_position_the_sum_of_all_tr
             happens(trade={"symbol": BTC, "side": act.upper(), "quantity": quantity})
         elif act == "fund":
             happens(funding={"symbol": BTC, "rate": f"0.000{lots}"})
-        elif only_account(exchange).holding(BTC).amount:  # of nothing the control says 400
+        elif only_account(exchange).get_holding(BTC).amount:  # of nothing the control says 400
             happens(**{act: BTC}, **({} if act == "close" else {"quantity": quantity}))
     trades, held = venue.fetch_trades(BTC, since_ms=START_MS), venue.fetch_positions(BTC)
     assert sum(one.signed_quantity for one in trades) == sum(one.net for one in held)

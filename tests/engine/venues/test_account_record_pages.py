@@ -63,7 +63,7 @@ def test_more_than_a_page_of_forced_orders_and_income_is_read_to_the_end(
     trade(venue, "ours", "0.260")
     for _ in range(250):
         hands.now += 1
-        account_events.auto_deleverage(exchange, exchange.users()[0], BTC, Decimal("0.001"))
+        account_events.auto_deleverage(exchange, exchange.list_users()[0], BTC, Decimal("0.001"))
     assert len(venue.fetch_forced_orders(BTC, since_ms=START_MS)) == 250
     rows = venue.fetch_income(BTC, since_ms=START_MS)
     assert len(rows) == 501

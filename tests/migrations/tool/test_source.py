@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from migrations.tool.source import CannotWrite, read_source
+from migrations.tool.source import MigrationToolError, read_source
 
 TWO = """-- What this file is about.
 
@@ -66,15 +66,15 @@ def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_function_is_refused_with_its_place(tmp_path: Path, statement: str) -> None:
-    with pytest.raises(CannotWrite, match=r"^01_area\.sql:3: only `create or replace function public"):
+    with pytest.raises(MigrationToolError, match=r"^01_area\.sql:3: only `create or replace function public"):
         _read(tmp_path, f"-- The area.\n\n{statement}\n")
 
 
 def test_a_statement_without_an_end_is_told_with_its_place(tmp_path: Path) -> None:
-    with pytest.raises(CannotWrite, match=r"^01_area\.sql:3: "):
+    with pytest.raises(MigrationToolError, match=r"^01_area\.sql:3: "):
         _read(tmp_path, "-- The area.\n\ncreate or replace function public.f() returns int\n")
 
 
 def test_a_folder_without_files_is_no_source_without_functions(tmp_path: Path) -> None:
-    with pytest.raises(CannotWrite, match="holds no"):
+    with pytest.raises(MigrationToolError, match="holds no"):
         read_source(tmp_path)

@@ -236,7 +236,7 @@ def test_an_account_equals_a_cash_model_after_any_orders(trades: list[tuple[bool
         signed_quantity = quantity if is_buy else -quantity
         cash -= signed_quantity * price + quantity * price * ledger.TAKER_RATE
         amount += signed_quantity
-    held = account.holding("X")
+    held = account.get_holding("X")
     assert held.amount == amount
     assert account.balance + held.amount * (price - held.entry_price) == pytest.approx(
         cash + amount * price, rel=Decimal("1e-20")

@@ -15,7 +15,7 @@ from engine.venues.ccxt_client.exchange_info import parse_perpetuals
 from engine.venues.ccxt_client.request_weight import RequestWeightLimiter
 from simulator.binance import binance_app
 from simulator.binance.binance_auth import KEYS
-from simulator.binance.binance_weights import request_weight
+from simulator.binance.binance_weights import get_request_weight
 from simulator.market.candles import MINUTE_MS
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
@@ -124,7 +124,7 @@ def test_an_algo_id_is_taken_once_among_open_ones(ask: Ask) -> None:
     ],
 )
 def test_requests_weigh_what_binance_says(method: str, path: str, query: dict[str, list[str]], weight: int) -> None:
-    assert request_weight(method, path, query) == weight
+    assert get_request_weight(method, path, query) == weight
 
 
 @pytest.mark.parametrize(

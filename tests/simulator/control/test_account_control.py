@@ -100,7 +100,7 @@ def test_a_part_of_a_position_can_be_closed_by_force(
 ) -> None:
     exchange.place_order("u", market_order("SELL", "0.010"))
     person.happens(**{kind: "BTCUSDT"}, **wish)
-    assert exchange.account("u").holding("BTCUSDT").amount == -Decimal(left)
+    assert exchange.get_account("u").get_holding("BTCUSDT").amount == -Decimal(left)
 
 
 def test_adl_keeps_the_waiting_orders_and_costs_no_insurance_fee(person: Person) -> None:
@@ -217,9 +217,9 @@ def test_a_wish_that_makes_no_sense_is_refused_and_changes_nothing(
 ) -> None:
     exchange.place_order("u", market_order("BUY", "0.010"))
     state = person.control().json()
-    before = copy.deepcopy(exchange.account("u")), state
+    before = copy.deepcopy(exchange.get_account("u")), state
     assert person.control(**wish).status_code == 400
-    assert (exchange.account("u"), person.control().json()) == before
+    assert (exchange.get_account("u"), person.control().json()) == before
 
 
 def test_only_the_same_host_decides_what_happens_to_an_account(exchange: SimulatedVenue) -> None:

@@ -38,7 +38,7 @@ def test_a_spread_is_as_wide_as_it_is_told_to_be(quoted: Told, public: Told) -> 
 
 
 def test_a_thin_book_has_its_levels_its_quantities_and_an_end(quoted: Told, public: Told) -> None:
-    quoted(level_quantity="0.01", level_step_percent=0.5, most_levels=3)
+    quoted(level_quantity="0.01", level_step_percent=0.5, max_levels=3)
     asks = public("/depth", limit=50)["asks"]
     assert [quantity for _, quantity in asks] == ["0.01"] * 3
     assert float(asks[2][0]) / float(asks[0][0]) == pytest.approx(1.01, abs=1e-4)

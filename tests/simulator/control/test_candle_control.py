@@ -52,14 +52,14 @@ def test_missing_minutes_are_left_out_and_as_many_rows_are_told(feed: Feed) -> N
 
 
 def test_candles_stop_for_good_if_told_so(feed: Feed) -> None:
-    feed.direct(missing=[1], until_told=True)
+    feed.direct(missing=[1], ongoing=True)
     assert feed.opens(limit=3) == [-5, -4, -3]
     feed.hands.now = 60.0
     assert feed.opens(limit=3) == [-5, -4, -3]
 
 
 def test_a_candle_is_told_twice_whole_or_half(feed: Feed) -> None:
-    feed.direct(repeated=[0], half_told=[1], half_told_last=[2])
+    feed.direct(repeated=[0], half_formed=[1], half_formed_last=[2])
     found = {round(at): [row for row in feed.rows() if row[0] == NOW_MS + at * MINUTE] for at in (-1, -2, -3)}
     assert [len(rows) for rows in found.values()] == [2, 2, 2]
     assert found[-1][0] == found[-1][1]

@@ -87,7 +87,7 @@ def test_a_step_that_grew_refuses_the_old_quantity(client: Client) -> None:
 
 
 def test_market_orders_and_stops_have_a_filter_of_their_own(client: Client) -> None:
-    client.change(market_lot={"step": "0", "least": "0.002", "most": "0.05"})
+    client.change(market_lot={"step": "0", "min_quantity": "0.002", "max_quantity": "0.05"})
     assert client.code(quantity="0.051") == -4005
     assert client.code(quantity="0.001") == -4004
     assert client.code(quantity="0.0025") == -1111
@@ -108,7 +108,7 @@ def test_a_filter_may_be_told_by_another_code(client: Client) -> None:
 
 
 def test_a_notional_and_a_number_of_stops_are_bounded(client: Client) -> None:
-    client.change(min_notional="100", most_stops=1)
+    client.change(min_notional="100", max_stops=1)
     assert client.code(quantity="0.003") == -4164
     assert client.code("SELL", "STOP_MARKET", quantity="0.01", stopPrice="27000") == 0
     assert client.code("SELL", "STOP_MARKET", quantity="0.01", stopPrice="26000") == -4045

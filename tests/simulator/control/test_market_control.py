@@ -49,7 +49,7 @@ def test_jumps_add_up_and_the_market_goes_on_from_there(
     direct(jump_percent=10)
     direct(jump_percent=-50)
     hands.now = 60.0 * 6  # the series itself rises from 28,000 to 28,100
-    assert str(exchange.price("BTCUSDT")) == "15455.0"
+    assert str(exchange.get_price("BTCUSDT")) == "15455.0"
 
 
 def test_the_path_is_whole_whatever_part_of_it_is_asked_for(exchange: SimulatedVenue) -> None:
@@ -57,13 +57,13 @@ def test_the_path_is_whole_whatever_part_of_it_is_asked_for(exchange: SimulatedV
     jump_ms = START_MS + 112 * MINUTE_MS + 45_000
     market.jump(jump_ms, 5)
     since_ms, until_ms = START_MS + 110 * MINUTE_MS + 10_000, START_MS + 114 * MINUTE_MS
-    path = list(market.segments(since_ms, until_ms))
+    path = list(market.iter_segments(since_ms, until_ms))
     assert (path[0].since_ms, path[-1].until_ms) == (since_ms, until_ms)
-    assert path[-1].last == market.price(until_ms)
+    assert path[-1].last == market.get_price(until_ms)
     for before, after in itertools.pairwise(path):
         assert before.until_ms == after.since_ms
         assert (before.last == after.first) is (after.since_ms != jump_ms)
-    assert [each.first for each in market.segments(jump_ms, jump_ms)] == [market.price(jump_ms)]
+    assert [each.first for each in market.iter_segments(jump_ms, jump_ms)] == [market.get_price(jump_ms)]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_kinds_of_orders_are_refused_for_as_long_as_it_is_told(
     with pytest.raises(VenueApiError) as refused:
         exchange.place_order("somebody", order)
     assert refused.value.code == -2010
-    assert exchange.account("somebody").orders == {}
+    assert exchange.get_account("somebody").orders == {}
     direct(refused_kinds=[])
     assert exchange.place_order("somebody", order).status == "FILLED"
 
@@ -136,7 +136,7 @@ def test_market_orders_fill_in_part_and_the_rest_expires(
         "somebody", {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.009"}
     )
     assert (order.status, str(order.quantity), str(order.filled)) == ("EXPIRED", "0.009", "0.003")
-    assert str(exchange.account("somebody").holding("BTCUSDT").amount) == "0.003"
+    assert str(exchange.get_account("somebody").get_holding("BTCUSDT").amount) == "0.003"
     direct(fill_percent=0.001)
     none = exchange.place_order("somebody", {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.009"})
     assert (none.status, str(none.filled)) == ("EXPIRED", "0")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulator.futures_api.request_weights import request_weight
+from simulator.futures_api.request_weights import get_request_weight
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from simulator.futures_api.request_weights import request_weight
     ],
 )
 def test_the_record_weighs_what_it_weighs_at_aster(path: str, query: dict[str, list[str]], weight: int) -> None:
-    assert request_weight("GET", path, query) == weight
+    assert get_request_weight("GET", path, query) == weight

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.deciding.indicators import compute
 from simulator.groq.rule_model import answer_prompt, decide, parse_market_block
-from simulator.market.candles import MINUTE_MS, synthetic_series
+from simulator.market.candles import MINUTE_MS, create_synthetic_series
 from simulator.market.market import Market
 
 PROFILES = ("conservative", "balanced", "aggressive")
@@ -102,11 +102,11 @@ def test_indicators_that_warm_up_are_left_alone() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_on_a_synthetic_market_every_profile_opens_and_closes_within_a_few_demo_ticks(profile: str) -> None:
     """A demo tick of 10 s at 60 times the real speed is ten minutes of the market."""
-    market = Market(synthetic_series(1)["BTCUSDT"])
+    market = Market(create_synthetic_series(1)["BTCUSDT"])
     side: str | None = None
     actions = []
     for tick in range(120):
-        candles = market.candles(NOW + tick * 10 * MINUTE_MS - 1, 1, 101)[:-1]
+        candles = market.list_candles(NOW + tick * 10 * MINUTE_MS - 1, 1, 101)[:-1]
         decision = decide(block(profile, compute(candles).model_dump(), side))
         side = {"LONG": "LONG", "SHORT": "SHORT", "CLOSE": None, "HOLD": side}[decision["action"]]
         actions.append(decision["action"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.platform.errors import ConfigurationError
-from simulator.market.candle_file import read_candles, symbol_from_name
+from simulator.market.candle_file import parse_symbol, read_candles
 from simulator.market.candles import MINUTE_MS
 
 HEADER = "open_time_ms,open,high,low,close,volume"
@@ -29,7 +29,7 @@ def test_a_good_file_is_read_as_it_is(write_csv: Write) -> None:
     series = read_candles(write_csv(text()))
     assert series.decimals == 2
     assert series.end_ms == series.start_ms + 120 * MINUTE_MS
-    assert series.candle(series.start_ms + MINUTE_MS)[1:] == (100.5, 101.25, 99.0, 100.75, 2.5)
+    assert series.get_candle(series.start_ms + MINUTE_MS)[1:] == (100.5, 101.25, 99.0, 100.75, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_bytes_that_are_no_text_and_a_missing_file_are_said(tmp_path: Path) -> N
     [("BTCUSDT-1m-2023-03.csv", "BTCUSDT"), ("ETHUSDC.csv", "ETHUSDC"), ("1000PEPEUSDT_1m.csv", "1000PEPEUSDT")],
 )
 def test_the_symbol_is_the_beginning_of_the_name(name: str, symbol: str) -> None:
-    assert symbol_from_name(Path(name)) == symbol
+    assert parse_symbol(Path(name)) == symbol
 
 
 @pytest.mark.parametrize("name", ["candles.csv", "btcusdt-1m.csv", "USDT.csv", "BTCEUR.csv"])
 def test_a_name_without_a_symbol_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="must begin with its symbol"):
-        symbol_from_name(Path(name))
+        parse_symbol(Path(name))

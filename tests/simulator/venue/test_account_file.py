@@ -182,7 +182,7 @@ def test_a_book_from_before_incomes_were_kept_is_still_read(tmp_path: Path) -> N
     line = {"user": "u", "balance": "90", "checked_ms": 1, "holdings": {"X": holding}, "orders": {}, "fills": []}
     path.write_text(json.dumps({"series": "series"}) + "\n" + json.dumps(line) + "\n")
     account = AccountFile(path, "series").read()["u"]
-    assert (account.balance, account.incomes, account.holding("X").changed_ms) == (Decimal(90), [], 0)
+    assert (account.balance, account.incomes, account.get_holding("X").changed_ms) == (Decimal(90), [], 0)
 
 
 @pytest.mark.parametrize("rest", [b'{"user": "u", "bal', b"\xff\xfe", b"nonsense\n"])

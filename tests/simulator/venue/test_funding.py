@@ -29,7 +29,7 @@ def control(url: str, **wish: Any) -> dict[str, Any]:
 
 
 def funding(exchange: SimulatedVenue, user: str = "a") -> list[tuple[int, Decimal]]:
-    return [(each.at_ms, each.amount) for each in exchange.account(user).incomes if each.kind == "FUNDING_FEE"]
+    return [(each.at_ms, each.amount) for each in exchange.get_account(user).incomes if each.kind == "FUNDING_FEE"]
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_an_interval_that_changes_may_pay_twice_and_no_interval_never(exchange: 
     exchange.place_order("a", BUY | {"side": "BUY", "quantity": "0.010"})
     exchange.funding.set_rates("BTCUSDT", exchange.clock.now_ms(), (Decimal("0.001"),), 1)
     hands.now = 90
-    exchange.account("a")
+    exchange.get_account("a")
     exchange.funding.set_rates("BTCUSDT", exchange.clock.now_ms(), (), 8)
     hands.now = 3 * 3_600
     assert [at_ms for at_ms, _ in funding(exchange)] == [FIRST_MS]
-    assert exchange.funding.next_payment("BTCUSDT", exchange.clock.now_ms()) is None
+    assert exchange.funding.find_next_payment("BTCUSDT", exchange.clock.now_ms()) is None
 
 
 def test_a_restart_pays_what_was_due_meanwhile_once(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_restart_pays_what_was_due_meanwhile_once(tmp_path: Path) -> None:
     second.save_account("a", is_read_only=True)
     third = opened(62 * 60)
     assert [at_ms for at_ms, _ in funding(third)] == [FIRST_MS, FIRST_MS + HOUR_MS]
-    assert third.account("a").balance == sum(each.amount for each in third.account("a").incomes)
+    assert third.get_account("a").balance == sum(each.amount for each in third.get_account("a").incomes)
 
 
 @pytest.mark.parametrize(

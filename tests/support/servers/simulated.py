@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from engine.platform.values import Frozen
 from simulator.aster import aster_app
 from simulator.binance import binance_app
-from simulator.binance.algo_orders import plain_order_id
+from simulator.binance.algo_orders import get_plain_order_id
 from simulator.binance.binance_auth import KEYS
 from simulator.venue.trading_account import Order
 from simulator.venue.venue import SimulatedVenue
@@ -69,6 +69,6 @@ BINANCE: Final = Simulated(
     order_path="/fapi/v1/order",
     stop_path="/fapi/v1/algoOrder",
     keys=binance_keys(),
-    order_number=plain_order_id,
+    order_number=get_plain_order_id,
 )
 VENUES: Final = {venue.name: venue for venue in (ASTER, BINANCE)}

@@ -86,7 +86,7 @@ def test_an_order_that_stays_unseen_is_no_order_that_is_gone(long: Bench) -> Non
 @pytest.mark.parametrize("triggering_for", [1, 3])
 def test_a_stop_that_is_triggering_is_waited_for_and_then_tells_its_fill(long: Bench, triggering_for: int) -> None:
     placed(long)
-    long.exchange.account(*long.exchange._accounts)
+    long.exchange.get_account(*long.exchange._accounts)
     long.direct_algo(triggering_for=triggering_for)
     long.venue.cancel_order("BTCUSDT", STOP)
     placed(long)

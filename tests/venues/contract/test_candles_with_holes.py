@@ -95,7 +95,7 @@ def test_nothing_is_filled_beyond_the_last_candle_that_there_is(data: MarketData
     assert feed.filled == frozenset()
 
 
-@pytest.mark.parametrize("fault", ["repeated", "half_told", "half_told_last"])
+@pytest.mark.parametrize("fault", ["repeated", "half_formed", "half_formed_last"])
 def test_of_a_candle_told_twice_the_one_with_more_trade_counts(data: MarketData, candles: Direct, fault: str) -> None:
     whole = data.fetch_candles("BTCUSDT")
     candles(**{fault: [0, 1, 30, 99]})

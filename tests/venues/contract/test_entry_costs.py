@@ -58,7 +58,7 @@ def test_paper_and_live_answer_the_same_to_the_same_refused_entry(floor: Floor) 
 
 def test_a_thin_book_is_not_bought_through_and_one_that_ends_is_not_bought(floor: Floor) -> None:
     thin = {"level_quantity": "0.002", "level_step_percent": 1, "fills_through": True}
-    ends = {"level_quantity": "0.001", "most_levels": 3}
+    ends = {"level_quantity": "0.001", "max_levels": 3}
     for wish, data in refused_everywhere(floor, thin, ends):  # 0.009, of which 2 at each of 0, 1, 2, 3 %
         assert (data["limitType"], data["limit"]) == ("max_slippage", 1)
         assert data["current"] is None if wish is ends else 1 < data["current"] < 3
@@ -244,7 +244,7 @@ def jumps(floor: Floor, monkeypatch: pytest.MonkeyPatch, step: str, percent: flo
     done = getattr(floor.exchange, step)
 
     def slow(*given: Any, **named: Any) -> Any:
-        floor.exchange.market("BTCUSDT").jump(floor.exchange.clock.now_ms(), percent)
+        floor.exchange.get_market("BTCUSDT").jump(floor.exchange.clock.now_ms(), percent)
         return done(*given, **named)
 
     monkeypatch.setattr(floor.exchange, step, slow)

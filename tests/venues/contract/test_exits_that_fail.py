@@ -17,7 +17,7 @@ from webhook_server.app import WebhookServer
 __all__ = ["another"]  # a fixture
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 BOOKS = pytest.mark.parametrize("environment", ["production", "paper"])
-LEAST_OF_ONE: dict[str, Any] = {"market_lot": {"least": "1"}, "lot": {"least": "1"}}
+LEAST_OF_ONE: dict[str, Any] = {"market_lot": {"min_quantity": "1"}, "lot": {"min_quantity": "1"}}
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def test_what_is_too_little_for_an_order_and_worth_much_is_no_dust(floor: Floor,
     assert position.quantity > Decimal("0.8")
     assert floor.send("y", action="sell", size=100_000, leverage=5, **book)["success"] is False
     check_agreement(floor)  # the stop of before still waits
-    change(floor, market_lot={"least": "0.001"}, lot={"least": "0.001"})
+    change(floor, market_lot={"min_quantity": "0.001"}, lot={"min_quantity": "0.001"})
     assert floor.send("z", action="close", **book)["remaining_quantity"] == 0
 
 
@@ -86,7 +86,7 @@ def test_nothing_ends_as_dust_by_a_list_that_is_old(floor: Floor, environment: s
     book = {"environment": environment}
     floor.send("a", size=1_860, **STOP, **book)
     change(floor, step=step)
-    small = {"step": "0.001", "least": "0.001"}
+    small = {"step": "0.001", "min_quantity": "0.001"}
     change(floor, is_read=False, lot=small, market_lot=small)
     told = floor.send("x", action="close", **book)
     assert (told["action"], told["quantity"], told["remaining_quantity"]) == ("closed", 0.066, 0)
@@ -139,7 +139,7 @@ def test_an_exit_that_broke_off_is_finished_though_the_largest_order_grew(
     floor.misbehave(LOST, DEAF | {"after": 1, "method": "POST"}, DEAF | {"method": "GET"})
     assert floor.send("x", action="close")["status"] == 503
     floor.misbehave()
-    change(floor, market_lot={"most": "100"})
+    change(floor, market_lot={"max_quantity": "100"})
     another().recovery.run()
     told = floor.send("x", action="close")
     assert (told["action"], told["quantity"], told["remaining_quantity"]) == ("closed", 0.009, 0)

@@ -55,7 +55,7 @@ def account(bench: Bench) -> Account:
 
 def worth(bench: Bench, fill: Fill) -> Decimal:
     """What `fill` cost in dollars when it happened."""
-    return fill.commission * (1 if fill.asset == DOLLAR else bench.exchange.coin_price(fill.asset, fill.at_ms))
+    return fill.commission * (1 if fill.asset == DOLLAR else bench.exchange.get_coin_price(fill.asset, fill.at_ms))
 
 
 def paid(bench: Bench, told: OrderResult) -> Decimal:

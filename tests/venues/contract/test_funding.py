@@ -37,13 +37,13 @@ def hourly(floor: Floor, rate: str = "0.001", **more: Any) -> None:
 
 def paid(floor: Floor) -> Decimal:
     """What the venue has paid to the account, or taken from it."""
-    incomes = [row for each in floor.exchange.users() for row in floor.exchange.account(each).incomes]
+    incomes = [row for each in floor.exchange.list_users() for row in floor.exchange.get_account(each).incomes]
     return sum((row.amount for row in incomes if row.kind == "FUNDING_FEE"), ZERO)
 
 
 def gained(floor: Floor) -> Decimal:
-    (user,) = floor.exchange.users()
-    return sum((row.amount for row in floor.exchange.account(user).incomes if row.kind != "TRANSFER"), ZERO)
+    (user,) = floor.exchange.list_users()
+    return sum((row.amount for row in floor.exchange.get_account(user).incomes if row.kind != "TRANSFER"), ZERO)
 
 
 def booked(floor: Floor) -> Decimal:

@@ -125,7 +125,7 @@ def test_what_is_paid_in_a_coin_is_worth_its_price_when_it_was_paid(floor: Floor
     schedule(floor, asset="BNB")
     floor.send()
     floor.hands.now += FIRST_S
-    price = floor.exchange.coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
+    price = floor.exchange.get_coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
     floor.hands.now += 1_800
     rounds(floor, 3)
     assert booked(floor) == paid(floor) * price != 0
@@ -137,7 +137,7 @@ def test_a_coin_whose_price_is_not_told_now_is_in_no_other_payments_way(floor: F
     hourly(floor)
     floor.send()
     floor.hands.now += FIRST_S
-    price = floor.exchange.coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
+    price = floor.exchange.get_coin_price("BNB", floor.exchange.clock.now_ms() - 1_000)
     happen(floor, funding={"symbol": "BTCUSDT", "rate": "0.0005"})
     first_is_a_coin = {"kind": "edit", "path": "/income", "times": None, "replace": {"0.asset": "BNB"}}
     floor.misbehave(first_is_a_coin, {"kind": "status", "status": 503, "path": "/klines", "times": None})

@@ -106,7 +106,7 @@ def test_positions_and_orders_in_dated_contracts_keep_none_from_being_read(long:
     httpx.post(f"{bench.url}/_control/account", json={"trade": by_hand}, timeout=30).raise_for_status()
     held = {each.symbol: each.net for each in bench.venue.fetch_positions()}
     assert held == {"BTCUSDT": Decimal("0.01"), "BTCUSDT_261225": Decimal("0.02")}
-    (user,) = bench.exchange.users()
+    (user,) = bench.exchange.list_users()
     given = {"symbol": "BTCUSDT_261225", "side": "BUY", "type": "LIMIT", "quantity": "0.01", "price": "20000"}
     bench.exchange.place_order(user, given)
     assert [each.symbol for each in bench.venue.fetch_open_orders()] == ["BTCUSDT_261225"]
@@ -139,7 +139,11 @@ def test_a_stop_is_placed_on_the_tick_of_now(long: Bench) -> None:
 
 
 def test_market_orders_have_sizes_of_their_own(bench: Bench) -> None:
-    change(bench, market_lot={"step": "0.002", "least": "0.004", "most": "0.05"}, lot={"most": "100"})
+    change(
+        bench,
+        market_lot={"step": "0.002", "min_quantity": "0.004", "max_quantity": "0.05"},
+        lot={"max_quantity": "100"},
+    )
     instrument = bench.venue.fetch_instrument("BTCUSDT")
     assert (instrument.lot, instrument.min_quantity, instrument.max_quantity) == (
         Decimal("0.002"),
@@ -154,14 +158,14 @@ def test_market_orders_have_sizes_of_their_own(bench: Bench) -> None:
 
 
 def test_a_market_step_of_zero_is_that_of_limit_orders(bench: Bench) -> None:
-    change(bench, market_lot={"step": "0", "least": "0", "most": "0"})
+    change(bench, market_lot={"step": "0", "min_quantity": "0", "max_quantity": "0"})
     instrument = bench.venue.fetch_instrument("BTCUSDT")
     assert (instrument.lot, instrument.min_quantity) == (Decimal("0.001"), Decimal("0.001"))
     assert instrument.max_quantity == Decimal(1_000_000)
 
 
 def test_both_steps_count_where_neither_holds_the_other(bench: Bench) -> None:
-    change(bench, lot={"step": "0.002", "least": "0.002"}, market_lot={"step": "0.003", "least": "0.003"})
+    change(bench, lot={"step": "0.002", "min_quantity": "0.002"}, market_lot={"step": "0.003", "min_quantity": "0.003"})
     assert bench.venue.fetch_instrument("BTCUSDT").lot == Decimal("0.006")
     assert is_filled(bench, "1", "0.02") == Decimal("0.018")
 
@@ -290,8 +294,8 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None, str]] = {
     # what the venue lists; the order; its limit; what the answer says
     "status": ({"status": "BREAK"}, {}, None, "BREAK"),
     "least": ({"step": "0.01"}, {"quantity": "0.004"}, None, "below the minimum of 0.01"),
-    "most": ({"market_lot": {"most": "0.05"}}, {"quantity": "0.06"}, None, "above the maximum of 0.05"),
-    "most of a limit": ({"lot": {"most": "0.05"}}, {"quantity": "0.06"}, "28100", "above the maximum of 0.05"),
+    "most": ({"market_lot": {"max_quantity": "0.05"}}, {"quantity": "0.06"}, None, "above the maximum of 0.05"),
+    "most of a limit": ({"lot": {"max_quantity": "0.05"}}, {"quantity": "0.06"}, "28100", "above the maximum of 0.05"),
     "notional": ({"min_notional": "500"}, {"quantity": "0.01"}, None, "below the minimum of 500"),
     "notional of a limit": ({"min_notional": "500"}, {"quantity": "0.01"}, "28100", "below the minimum of 500"),
     "tick": ({}, {"quantity": "0.01"}, "0.04", "below the tick of 0.1"),

@@ -16,8 +16,8 @@ def be_rude(floor: Floor, **wishes: Any) -> None:
 
 
 def at_venue(floor: Floor) -> str:
-    account = floor.exchange.account(*floor.exchange._accounts)
-    return account.holding("BTCUSDT").margin_type
+    account = floor.exchange.get_account(*floor.exchange._accounts)
+    return account.get_holding("BTCUSDT").margin_type
 
 
 def modes(floor: Floor) -> list[str | None]:
@@ -64,8 +64,8 @@ def test_leverage_that_changes_with_the_margin_mode_is_set_afterwards(floor: Flo
     floor.send(action="close")  # the server remembers a leverage of 5
     be_rude(floor, sets_leverage=50)
     floor.send(strategy_id=floor.strategy(margin_mode="isolated"), leverage=5)
-    account = floor.exchange.account(*floor.exchange._accounts)
-    assert account.holding("BTCUSDT").leverage == 5
+    account = floor.exchange.get_account(*floor.exchange._accounts)
+    assert account.get_holding("BTCUSDT").leverage == 5
 
 
 def test_multi_assets_mode_refuses_isolated_margin_with_a_sentence(floor: Floor) -> None:

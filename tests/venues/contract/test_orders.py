@@ -117,7 +117,7 @@ def test_a_429_is_surely_not_accepted_and_says_how_long(bench: Bench) -> None:
 def test_leverage_is_set_and_read_back_before_an_entry(bench: Bench) -> None:
     bench.venue.place_market_order(order("1", leverage=3))
     (account,) = bench.exchange._accounts.values()
-    assert account.holding("BTCUSDT").leverage == 3
+    assert account.get_holding("BTCUSDT").leverage == 3
     bench.misbehave({"kind": "status", "status": 400, "path": "/leverage", "body": '{"code":-4028,"msg":"no"}'})
     with pytest.raises(OrderRejected):
         bench.venue.place_market_order(order("2", leverage=7))

@@ -65,7 +65,7 @@ def test_the_price_of_an_order_whose_trades_lag_is_its_cost_by_its_quantity(benc
 
 def test_the_price_of_an_order_that_paid_in_another_coin_is_that_of_its_trades(bench: Bench) -> None:
     bench.venue.fetch_positions()
-    bench.exchange._accounts[bench.exchange.users()[0]].fee_coin = "BNB"
+    bench.exchange._accounts[bench.exchange.list_users()[0]].fee_coin = "BNB"
     rounded = {"avgPrice": "28000", "cumQuote": "280"}
     bench.misbehave({"kind": "edit", "path": bench.simulated.order_path, "method": "POST", "replace": rounded})
     told = bench.venue.place_market_order(order())

@@ -14,7 +14,7 @@ BOOKS = pytest.mark.parametrize("environment", ["production", "paper"])
 
 @BOOKS
 def test_an_entry_is_reduced_to_what_one_stop_can_hold(floor: Floor, environment: str) -> None:
-    change(floor, market_lot={"most": "0.005"})
+    change(floor, market_lot={"max_quantity": "0.005"})
     told = floor.send("a", environment=environment, **STOP)
     assert (told["action"], told["quantity"]) == ("opened", 0.005)
     assert told["reduced_by"] == ["max_protected_quantity"]
@@ -24,7 +24,7 @@ def test_an_entry_is_reduced_to_what_one_stop_can_hold(floor: Floor, environment
 @BOOKS
 def test_an_addition_that_no_stop_can_hold_is_refused_before_it_is_bought(floor: Floor, environment: str) -> None:
     floor.send("a", environment=environment, size=150, **STOP)
-    change(floor, market_lot={"most": "0.005"})
+    change(floor, market_lot={"max_quantity": "0.005"})
     sent = orders_sent(floor)
     told = floor.send("b", environment=environment, **STOP)
     assert (told["status"], told["success"]) == (200, False)
@@ -35,7 +35,7 @@ def test_an_addition_that_no_stop_can_hold_is_refused_before_it_is_bought(floor:
 
 def test_an_addition_is_reduced_to_what_is_left(floor: Floor) -> None:
     floor.send("a", size=100, **STOP)
-    change(floor, market_lot={"most": "0.005"})
+    change(floor, market_lot={"max_quantity": "0.005"})
     told = floor.send("b", **STOP)
     assert (told["quantity"], told["reduced_by"]) == (0.002, ["max_protected_quantity"])
     assert {order.quantity for order in floor.waiting()} == {Decimal("0.005")}
@@ -63,7 +63,7 @@ def test_a_stop_less_than_a_tick_away_refuses_the_entry(floor: Floor, environmen
 
 @BOOKS
 def test_more_stops_than_the_venue_takes_refuse_the_entry_before_it_is_bought(floor: Floor, environment: str) -> None:
-    change(floor, most_stops=1)
+    change(floor, max_stops=1)
     told = floor.send("a", environment=environment, **STOP)
     assert (told["status"], told["success"], told["action"]) == (200, False, "rejected")
     assert "protective orders" in told["error"]
@@ -74,7 +74,7 @@ def test_more_stops_than_the_venue_takes_refuse_the_entry_before_it_is_bought(fl
 
 
 def test_an_addition_whose_stops_would_wait_beside_the_old_ones_is_refused_before_it_is_bought(floor: Floor) -> None:
-    change(floor, most_stops=3)
+    change(floor, max_stops=3)
     assert floor.send("a", **STOP)["action"] == "opened"
     sent = orders_sent(floor)
     told = floor.send("b", **STOP)
@@ -86,7 +86,7 @@ def test_an_addition_whose_stops_would_wait_beside_the_old_ones_is_refused_befor
 
 
 def test_stops_of_the_owner_count_too(floor: Floor) -> None:
-    change(floor, most_stops=2)
+    change(floor, max_stops=2)
     assert floor.send("a", environment="production", stop_loss_percent=2)["action"] == "opened"
     other = floor.strategy()
     assert floor.send("b", strategy_id=other, **STOP)["action"] == "rejected"

@@ -23,7 +23,7 @@ def arrange(bench: Bench, address: str = "settings", **wishes: Any) -> None:
     httpx.post(f"{bench.url}/_control/{address}", json=wishes, timeout=30).raise_for_status()
 
 
-def liquidation_price(bench: Bench) -> Decimal:
+def calculate_liquidation_price(bench: Bench) -> Decimal:
     (row,) = client(bench).fetch_positions([SYMBOL])
     return Decimal(str(row["liquidationPrice"]))
 
@@ -46,7 +46,7 @@ def test_an_isolated_position_shows_its_margin_and_the_price_at_which_that_is_us
     trader.set_margin_mode("isolated", SYMBOL)
     trader.set_leverage(20, SYMBOL)
     bench.buy()
-    at = liquidation_price(bench)
+    at = calculate_liquidation_price(bench)
     entry, rate = Decimal("28001.4"), Decimal("0.004")
     assert abs(at - entry * (1 - Decimal(1) / 20) / (1 - rate)) < Decimal("0.1")
     ask = f"fapiPrivateGet{'V3' if trader.id == 'aster' else ''}LeverageBracket"
@@ -58,7 +58,7 @@ def test_a_cross_position_has_the_whole_balance_before_it_is_liquidated(bench: B
     arrange(bench, balance="30")
     client(bench).set_leverage(20, SYMBOL)
     bench.buy()
-    at = liquidation_price(bench)
+    at = calculate_liquidation_price(bench)
     assert Decimal(25_050) < at < Decimal(25_200)  # (280 - 30) / 0.01 and what must be kept of it
 
 

@@ -24,7 +24,7 @@ def grown(floor: Floor) -> Floor:
 
 
 def cancel_all(floor: Floor) -> None:
-    account = floor.exchange.account(*floor.exchange._accounts)
+    account = floor.exchange.get_account(*floor.exchange._accounts)
     for order in account.open_orders():
         account.cancel(order, order.created_ms)
 
@@ -169,7 +169,7 @@ def test_a_tick_that_grew_is_the_tick_of_the_stop_that_is_put_back(floor: Floor)
 
 def test_what_one_stop_can_hold_is_protected_where_the_largest_order_shrank(floor: Floor) -> None:
     floor.send("a", **STOP)
-    change(floor, market_lot={"most": "0.005"})
+    change(floor, market_lot={"max_quantity": "0.005"})
     cancel_all(floor)
     for _ in range(3):
         floor.server.protection_watchdog.run()

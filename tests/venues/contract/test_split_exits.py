@@ -18,7 +18,7 @@ HELD, MOST = Decimal("0.009"), Decimal("0.004")
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 LOST: dict[str, Any] = {"kind": "reset", "path": "rder", "accept": True, "times": 1, "method": "POST"}
 DEAF: dict[str, Any] = {"kind": "reset", "path": "rder", "times": None}
-SMALL: dict[str, Any] = {"market_lot": {"most": str(MOST)}}
+SMALL: dict[str, Any] = {"market_lot": {"max_quantity": str(MOST)}}
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_books_know_every_order_of_a_split_exit(floor: Floor) -> None:
 
 def test_the_last_two_orders_share_what_would_be_less_than_the_least(floor: Floor) -> None:
     floor.send("a")
-    change(floor, market_lot={"most": str(MOST), "least": "0.002"})
+    change(floor, market_lot={"max_quantity": str(MOST), "min_quantity": "0.002"})
     assert floor.send("x", action="close")["remaining_quantity"] == 0
     assert exits(floor) == [("sc", MOST), ("sc1", Decimal("0.003")), ("sc2", Decimal("0.002"))]
     check_agreement(floor)
@@ -179,7 +179,7 @@ def test_a_paper_exit_of_any_size_is_made(floor: Floor) -> None:
 
 def test_an_exit_of_more_orders_than_are_sent_at_once_is_told_as_partial(floor: Floor) -> None:
     floor.send("a", size=1_100)
-    change(floor, market_lot={"most": "0.001"})
+    change(floor, market_lot={"max_quantity": "0.001"})
     told = floor.send("x", action="close")
     assert (told["action"], told["quantity"], told["remaining_quantity"] > 0) == ("closed", 0.035, True)
     assert floor.send("y", action="close")["remaining_quantity"] == 0

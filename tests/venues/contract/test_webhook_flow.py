@@ -17,7 +17,7 @@ ROUNDS = 10
 
 def names(floor: Floor) -> list[str]:
     """Of the orders that really wait at the venue, whatever it answers."""
-    account = floor.exchange.account(*floor.exchange._accounts)
+    account = floor.exchange.get_account(*floor.exchange._accounts)
     return sorted(order.client_order_id for order in account.open_orders())
 
 
@@ -73,7 +73,7 @@ def test_ten_rounds_of_the_watch_send_nothing_twice(floor: Floor) -> None:
 
 def test_what_was_cancelled_at_the_venue_is_restored_once(floor: Floor) -> None:
     floor.send("a", **BOTH)
-    account = floor.exchange.account(*floor.exchange._accounts)
+    account = floor.exchange.get_account(*floor.exchange._accounts)
     for order in account.open_orders():
         account.cancel(order, order.created_ms)
     sent = orders_sent(floor)

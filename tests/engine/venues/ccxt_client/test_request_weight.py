@@ -20,7 +20,7 @@ from engine.venues.ccxt_client.request_weight import (
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import MarketData
 from engine.venues.orders import OrderRequest, OrderStatus
-from simulator.futures_api.request_weights import request_weight
+from simulator.futures_api.request_weights import get_request_weight
 from simulator.venue.weight_meter import BAN_S, MAX_REFUSED, WeightMeter
 
 OpenVenue = Callable[..., CcxtVenue]
@@ -162,4 +162,4 @@ def test_the_simulator_counts_weight_and_bans_who_goes_on() -> None:
 def test_requests_weigh_what_the_venue_documents(
     method: str, path: str, query: dict[str, list[str]], weight: int
 ) -> None:
-    assert request_weight(method, path, query) == weight
+    assert get_request_weight(method, path, query) == weight

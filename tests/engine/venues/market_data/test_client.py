@@ -14,7 +14,7 @@ from engine.venues.ccxt_client.client import rebase_urls
 from engine.venues.market_data.candle_repair import find_candle_fault
 from engine.venues.market_data.client import MarketData
 from simulator.aster.aster_app import create_aster
-from simulator.market.candles import synthetic_series
+from simulator.market.candles import create_synthetic_series
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
 from tests.support.factories.markets import START_MS
@@ -40,7 +40,7 @@ def test_a_candle_appears_as_soon_as_it_has_closed(market_data: MarketData, hand
 
 
 def test_candles_are_as_many_as_asked_for_however_fast_the_market_runs(stage: Any) -> None:
-    series = synthetic_series(seed=1)
+    series = create_synthetic_series(seed=1)
     looks = itertools.count(step=3_600)
     clock = MarketClock(START_MS, 1.0, None, lambda: float(next(looks)))
     stage[0].app = create_aster(SimulatedVenue({name: Market(one) for name, one in series.items()}, clock))

@@ -8,8 +8,8 @@ import pytest
 
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.schema.migrate import migrate, read_migrations
-from migrations.tool.making import compare, make_migration
-from migrations.tool.source import CannotWrite
+from migrations.tool.make_migration import compare, make_migration
+from migrations.tool.source import MigrationToolError
 from tests.migrations.tool.conftest import Copy
 
 NOW = datetime(2030, 4, 5, 6, 7, 8, tzinfo=UTC)
@@ -37,7 +37,7 @@ class Tool:
     def refusal(self) -> str:
         """Why nothing was written."""
         before = sorted(self.copy.folder.glob("*.sql"))
-        with pytest.raises(CannotWrite) as caught:
+        with pytest.raises(MigrationToolError) as caught:
             self.make()
         assert sorted(self.copy.folder.glob("*.sql")) == before
         return str(caught.value)
@@ -177,12 +177,12 @@ def test_the_number_is_later_than_the_last_even_where_the_clock_is_not(tool: Too
 
 @pytest.mark.parametrize("name", ["", "Big", "two words", "a__b", "a-b", "../a", "1a", "_a", "a" * 61, "ä"])
 def test_a_name_is_words_in_small_letters(tool: Tool, name: str) -> None:
-    with pytest.raises(CannotWrite, match="NAME must be words in small letters"):
+    with pytest.raises(MigrationToolError, match="NAME must be words in small letters"):
         tool.make(name)
 
 
 def test_a_name_is_given_once(tool: Tool) -> None:
-    with pytest.raises(CannotWrite, match="There is already a migration called exact_numbers"):
+    with pytest.raises(MigrationToolError, match="There is already a migration called exact_numbers"):
         tool.make("exact_numbers")
 
 
