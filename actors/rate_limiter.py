@@ -16,7 +16,8 @@ from actors.messages import (
     ReleasePermit,
 )
 from actors.runtime.actor import Actor, Peers, ReplyFuture
-from actors.runtime.messages import ErrorReply, Message, StrategyEnded
+from actors.runtime.messages import ChildEnded, ErrorReply, Message
+from actors.strategy_process import parse_strategy_id
 from engine.domain.completion import LIMIT_WORDS
 from engine.domain.provider_messages import refusal_until
 from engine.llm.model_availability import ACCOUNT, Availability
@@ -95,8 +96,8 @@ class RateLimiter(Actor):
         if isinstance(message, PriorLlmUsage):
             self._count_prior_usage(message)
             return None
-        if isinstance(message, StrategyEnded):
-            self._handle_strategy_ended(message)
+        if isinstance(message, ChildEnded):
+            self._release_ended_strategy(message)
             return None
         return super().receive(message)
 
@@ -142,10 +143,13 @@ class RateLimiter(Actor):
             self._get_permits(asked.model).restore(asked.at, asked.tokens, asked.requests)
             self._journal.append(asked.model, asked.at, asked.tokens, asked.requests)
 
-    def _handle_strategy_ended(self, message: StrategyEnded) -> None:
+    def _release_ended_strategy(self, message: ChildEnded) -> None:
+        strategy_id = parse_strategy_id(message.name)
+        if strategy_id is None:
+            return
         for model, permits in self._permits.items():
-            if permits.release_strategy(message.strategy_id, message.at):
-                del self._replies[model, message.strategy_id]  # nobody is there to hear it
+            if permits.release_strategy(strategy_id, message.at):
+                del self._replies[model, strategy_id]  # its asker has ended
             self._grant_waiting(model, time.monotonic())
 
     def _release(self, message: ReleasePermit) -> None:

@@ -10,7 +10,8 @@ import structlog
 
 from actors.messages import LlmDemand, LlmDemandReport, StrategyChanged, UnattendedPositions
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import DesiredStrategies, DesiredStrategy, Message, StrategyParked
+from actors.runtime.messages import ChildParked, DesiredChild, DesiredChildren, Message
+from actors.strategy_process import build_process_name, parse_strategy_id
 from engine.domain.errors import Superseded
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.settings.component_settings import StrategyWatcherSettings
@@ -33,7 +34,7 @@ class StrategyWatcher(Actor):
         self._peers = peers
         self._poll_s = poll_s
         self._revisions: dict[UUID, str] = {}
-        self._parked: dict[UUID, StrategyParked] = {}
+        self._parked: dict[UUID, ChildParked] = {}
         self._store_is_up = True
         self._next_count_at = 0.0
         self._can_count_unattended = True
@@ -50,12 +51,14 @@ class StrategyWatcher(Actor):
         return now + self._poll_s
 
     def receive(self, message: Message) -> None:
-        if not isinstance(message, StrategyParked):
-            raise TypeError(f"the roster does not know {type(message).__name__}")
-        self._parked[message.strategy_id] = message
+        if not isinstance(message, ChildParked):
+            raise TypeError(f"the strategy watcher does not know {type(message).__name__}")
+        strategy_id = parse_strategy_id(message.name)
+        if strategy_id is not None:
+            self._parked[strategy_id] = message
 
     def should_tick_now(self, message: Message) -> bool:
-        return isinstance(message, StrategyParked)
+        return isinstance(message, ChildParked)
 
     def _pause_parked(self, rows: Iterable[RunnableStrategy], until: float) -> set[UUID]:
         """Writes each parking into its row; whose that was. What cannot be written now is kept for the next tick.
@@ -75,14 +78,13 @@ class StrategyWatcher(Actor):
 
     def _publish(self, rows: Sequence[RunnableStrategy]) -> None:
         wanted = tuple(
-            DesiredStrategy(id=row.id, name=row.name, cadence_s=float(row.cadence_seconds), revision=row.revision)
-            for row in rows
+            DesiredChild(name=build_process_name(row.id), title=row.name, revision=row.revision) for row in rows
         )
-        self._peers.tell("supervisor", DesiredStrategies(strategies=wanted))
+        self._peers.tell("supervisor", DesiredChildren(children=wanted))
         self._peers.tell("limiter", LlmDemandReport(demands=_build_demands(rows)))
         for row in rows:
             if self._revisions.get(row.id, row.revision) != row.revision:
-                self._peers.tell(f"strategy-{row.id}", StrategyChanged(revision=row.revision))
+                self._peers.tell(build_process_name(row.id), StrategyChanged(revision=row.revision))
         revisions = {row.id: row.revision for row in rows}
         if revisions != self._revisions:
             self._next_count_at = 0.0  # what a strategy held may have nobody now

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from actors.runtime.forkserver import die_with_parent, warm_up
 from actors.runtime.restart_policy import describe_exit
 from actors.shared_services import SharedServicesClient
-from actors.warmup.cycles import FAKE_ROWS, NIL_ID, FakePeers
+from actors.warmup.cycles import ENTRY, FAKE_ROWS, NIL_ID, FakePeers
 from actors.warmup.fake_postgres import serve_fake_postgres
 from engine.deciding.commit_gate import CommitGate
 from engine.deciding.cycle import CycleDependencies, run_cycle
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cycles", type=int, default=10_000)
     cycles = parser.parse_args().cycles
-    warm_up()
+    warm_up(ENTRY)
     idle = os.fork()
     if idle == 0:
         die_with_parent(signal.SIGKILL)

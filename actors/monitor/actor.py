@@ -20,7 +20,7 @@ from actors.monitor.http import MonitorServer
 from actors.monitor.monitor_state import MonitorState
 from actors.monitor.persistent_counters import PersistentCounters, supervisor_identity
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import Message, StrategyParked, SupervisorReport
+from actors.runtime.messages import ChildParked, Message, SupervisorReport
 from engine.platform.metrics import Metrics
 from engine.platform.settings.component_settings import MonitorSettings
 
@@ -46,7 +46,7 @@ class MonitorActor(Actor):
         self._save_at = 0.0
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SupervisorReport: lambda message: self.state.on_supervisor_report(message, time.monotonic()),
-            StrategyParked: lambda message: self.state.on_strategy_parked(message, time.time()),
+            ChildParked: lambda message: self.state.on_child_parked(message, time.time()),
             CycleFinished: self.state.on_cycle_finished,
             LlmCalled: self.state.on_llm_called,
             SignalAttempted: self.state.on_signal_attempted,

@@ -19,7 +19,8 @@ from actors.messages import (
     UnattendedPositions,
 )
 from actors.monitor.status_totals import SavedSamples, sum_saved_samples
-from actors.runtime.messages import ChildReport, StrategyParked, SupervisorReport
+from actors.runtime.messages import ChildParked, ChildReport, SupervisorReport
+from actors.strategy_process import PREFIX as STRATEGY_PREFIX
 from engine.domain.provider_messages import not_served, refusal_until
 from engine.domain.signal import SignalOutcome
 from engine.platform.metrics import BREAKER_STATES, OUTBOX_LASTS_S, PARKED, Metrics, label
@@ -29,7 +30,6 @@ OUTAGE_GRACE_S: Final = 10.0
 ENGINE_STALE_AFTER_S: Final = 15.0  # its actor tells of the lease every second, or when a call of 3 s has failed
 HEALTHY_STATES: Final = frozenset({"running", "done"})
 REPORTED_RESTARTS: Final = "reported_restarts"  # between monitors only: no metric has this name
-STRATEGY_PREFIX: Final = "strategy-"
 
 
 class MonitorState:
@@ -94,9 +94,9 @@ class MonitorState:
             self._children = children
             self._prior_restarts.clear()  # they told what the first report tells once more
 
-    def on_strategy_parked(self, parked: StrategyParked, unix_now: float) -> None:
-        """The alarm outlives the child, whom the supervisor forgets as soon as its row is paused."""
-        strategy = str(parked.strategy_id)
+    def on_child_parked(self, parked: ChildParked, unix_now: float) -> None:
+        """The alarm outlives the child, which the supervisor forgets as soon as its row is paused."""
+        strategy = parked.name.removeprefix(STRATEGY_PREFIX)
         with self._lock:
             if strategy not in self._parked:
                 self._mark_parked(strategy, unix_now)

@@ -41,7 +41,7 @@ from engine.platform.settings.process_settings import ProcessSettings
 
 logger = structlog.get_logger()
 
-MAX_STRATEGY_DESCRIPTORS: Final = 256
+MAX_CAPPED_DESCRIPTORS: Final = 256  # of a child with a cap on its memory
 MAX_FAILED_CHECKS: Final = 3
 MAX_INBOX_SIZE: Final = 1_000  # messages that an actor has not got to; beyond them the door is not looked at
 _INBOX_FULL_POLL_MS: Final = 20
@@ -51,9 +51,9 @@ _STACK_ALLOWANCE_BYTES: Final = 128 * 1024 * 1024  # a thread's stack counts as 
 
 
 class Service(Protocol):
-    """A server with a wire protocol of its own, hosted by a child: database, webhook server, simulator.
+    """A server with a wire protocol of its own, hosted by a child, such as a database or an HTTP server.
 
-    One that is to be looked at more often than every second has `check_every_s`.
+    One whose health is to be checked more often than every second has `check_every_s`, in seconds.
     """
 
     def start(self) -> None: ...
@@ -269,7 +269,7 @@ def _limit_resources(memory_mb: int | None) -> None:
     now_bytes = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     most_bytes = now_bytes + _STACK_ALLOWANCE_BYTES + memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_STRATEGY_DESCRIPTORS, MAX_STRATEGY_DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_CAPPED_DESCRIPTORS, MAX_CAPPED_DESCRIPTORS))
 
 
 def _send_reply(send: Callable[[Message], None], done: ReplyFuture) -> None:

@@ -1,4 +1,4 @@
-"""Where children come from: a single-threaded parent that has already imported what strategies need.
+"""Where children come from: a single-threaded parent that has already imported what they need.
 
 A child forked from it shares those pages, so it costs a few megabytes and milliseconds. Each child is forked twice: the
 one in between ends at once, and the kernel hands the child to the supervisor (a subreaper), which can then wait for it,
@@ -26,8 +26,6 @@ from actors.runtime.heartbeat import ignore_signals
 logger = structlog.get_logger()
 
 MAX_REQUEST_BYTES: Final = 64 * 1024
-_PRELOAD: Final = ("actors.runtime.child_main", "actors.strategy", "engine.store.transport.supabase")
-_WARMUP_CYCLES: Final = 10  # the interpreter rewrites a function when it has been called so often
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _M_ARENA_MAX: Final = -8
@@ -56,14 +54,14 @@ def die_with_parent(death_signal: int) -> None:
     prctl(_PR_SET_PDEATHSIG, death_signal)
 
 
-def main(requests: socket.socket, supervisor: int) -> None:
+def main(requests: socket.socket, supervisor: int, warm_up_entry: str) -> None:
     """Serves spawn requests until the supervisor's end of `requests` closes: JSON in, ``{"pid": …}`` out.
 
     The answer is ``{"error": …}`` when the kernel has no room for another process now.
     """
     die_with_parent(signal.SIGKILL)
     ignore_signals()
-    warm_up()
+    warm_up(warm_up_entry)
     wait_for_single_thread(_THREAD_EXIT_TIMEOUT_S)
     requests.send(b"{}")
     while request := requests.recv(MAX_REQUEST_BYTES):
@@ -74,16 +72,18 @@ def main(requests: socket.socket, supervisor: int) -> None:
         requests.send(json.dumps(answer).encode())
 
 
-def warm_up() -> None:
-    """Everything a child needs, loaded and used once, in pages that no child's garbage collector will ever touch.
+def warm_up(entry: str) -> None:
+    """Loads what children need and calls `entry` (``module:function``, empty for none), in pages that no child's
+    garbage collector will ever touch.
 
     Nothing is collected before the freeze: the holes would be filled by children, each copying a page for it.
     """
     gc.disable()
     _libc().mallopt(_M_ARENA_MAX, 1)  # a heap for each of a child's threads is waste where one thread runs at a time
-    for module in _PRELOAD:
-        importlib.import_module(module)
-    importlib.import_module("actors.warmup.cycles").run_warmup_cycles(_WARMUP_CYCLES)
+    importlib.import_module("actors.runtime.child_main")
+    if entry:
+        module, function = entry.split(":")
+        getattr(importlib.import_module(module), function)()
     gc.freeze()
 
 
@@ -162,4 +162,4 @@ def _exit_now(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])

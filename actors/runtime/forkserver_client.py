@@ -59,18 +59,20 @@ def filter_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 logger = structlog.get_logger()
 
+_SERVER_MODULE: Final = "actors.runtime.forkserver"
 FORK_TIMEOUT_S: Final = 1.5  # nobody is watched meanwhile, and whoever hangs must be killed within 2 s
 WARM_UP_TIMEOUT_S: Final = 60.0
 
 
 class ForkServerClient:
-    """`descriptors` are those that every child inherits.
+    """`descriptors` are those that every child inherits; `warm_up` is what a server calls before it forks.
 
     `losses` counts the servers that were lost since one of them last gave us a child; before `due_at` none is launched.
     """
 
-    def __init__(self, descriptors: tuple[int, ...]) -> None:
+    def __init__(self, descriptors: tuple[int, ...], warm_up: str) -> None:
         self._descriptors = descriptors
+        self._warm_up = warm_up
         self._server: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._warm_up_deadline: float | None = None  # None once it is warm
@@ -141,7 +143,7 @@ class ForkServerClient:
         ours.settimeout(0)
         with theirs, _block_signals():
             self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", "actors.runtime.forkserver", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-m", _SERVER_MODULE, str(theirs.fileno()), str(os.getpid()), self._warm_up],
                 pass_fds=(theirs.fileno(), *self._descriptors),
                 stdin=subprocess.DEVNULL,
                 env=filter_environment(os.environ),

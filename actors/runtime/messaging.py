@@ -1,6 +1,6 @@
 """pykka's ask and tell across processes: JSON messages over ZeroMQ sockets in one private directory.
 
-A name is an address: `limiter` is ``<run_dir>/limiter.sock``, so a restarted limiter is found again by the same name.
+A name is an address: `monitor` is ``<run_dir>/monitor.sock``, so a restarted monitor is found again by the same name.
 A request is the frames [id, type, JSON] (the id is empty when nothing is to come back); a reply has the same three.
 """
 

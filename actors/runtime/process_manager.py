@@ -65,7 +65,7 @@ class ProcessManager:
     Children that this process had before are nobody's business here: they are reaped, and never signalled.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, warm_up: str = "") -> None:
         self._run_dir = run_dir
         self._heartbeat_fd = create_shared_memory()
         self._heartbeats = HeartbeatTable(self._heartbeat_fd)
@@ -80,7 +80,7 @@ class ProcessManager:
         self._orphans_checked_at = 0.0
         # Nobody ever writes: children see the end of this pipe when the supervisor is gone, however it went.
         self._lifeline, self._lifeline_writer = os.pipe()
-        self._fork_server = ForkServerClient((self._lifeline, self._heartbeat_fd))
+        self._fork_server = ForkServerClient((self._lifeline, self._heartbeat_fd), warm_up)
         self.reserve = DescriptorReserve()
         become_subreaper()
 

@@ -2,6 +2,7 @@
 caches on its first cycle is then there already, in pages that all strategies share. No peer, no network, and no thread
 is left."""
 
+import importlib
 import json
 import time
 from datetime import UTC, datetime
@@ -30,7 +31,9 @@ from engine.store.store import open_store
 
 logger = structlog.get_logger()
 
+ENTRY: Final = f"{__name__}:warm_up"
 NIL_ID: Final = UUID(int=0)
+_WARMUP_CYCLES: Final = 10  # CPython 3.11 specializes a function's code after 8 calls or so, which writes to its pages
 _FAKE_UPDATED_AT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _CANDLES: Final = tuple(Candle(60_000 * minute, 2.0, 3.0, 1.0, 2.0, 1.0) for minute in range(10))
 _STRATEGY: Final[dict[str, Any]] = {
@@ -71,6 +74,12 @@ _FAKE_DECISION: Final = {
     "stop_loss_percent": 1,
     "take_profit_percent": 2,
 }
+
+
+def warm_up() -> None:
+    """The fork server's warm-up: loads all that a strategy may need, and runs the cycle."""
+    importlib.import_module("engine.store.transport.supabase")  # the transport that the warm-up cycle does not use
+    run_warmup_cycles(_WARMUP_CYCLES)
 
 
 def run_warmup_cycles(times: int) -> None:

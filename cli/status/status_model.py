@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-STRATEGY_PREFIX: Final = "strategy-"
+from actors.strategy_process import PREFIX as STRATEGY_PREFIX
+
 UNKNOWN: Final = "unknown"
 NOT_STARTED: Final = "not started"
 ELSEWHERE: Final = "elsewhere"  # another engine runs on the database, and its processes are not seen from here

@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from actors.messages import StrategyChanged
-from actors.runtime.messages import DesiredStrategies, StrategyParked, Tick
+from actors.runtime.messages import ChildParked, DesiredChildren, Tick
+from actors.strategy_process import build_process_name
 from actors.strategy_watcher import StrategyWatcher
 from engine.domain.strategy import StrategyStatus
 from engine.store.admin_rows import NewStrategy
@@ -37,7 +38,7 @@ def running_strategy(store: Store, name: str) -> uuid.UUID:
 
 def wanted_now(roster: pykka.ActorRef[StrategyWatcher], ear: Ear) -> set[str]:
     roster.ask(Tick(), timeout=60)
-    return {strategy.name for strategy in ear.of(DesiredStrategies)[-1].strategies}
+    return {child.title for child in ear.of(DesiredChildren)[-1].children}
 
 
 def test_exactly_the_running_strategies_are_wanted(
@@ -56,7 +57,7 @@ def test_a_parked_strategy_is_paused_with_the_reason_and_its_last_words(
     strategy_id = running_strategy(store, "unlucky")
     (wanted,) = store.list_running_strategies()
     why = {"reason": "parked after 6 deaths", "traceback": "Traceback …"}
-    roster.tell(StrategyParked(strategy_id=strategy_id, revision=wanted.revision, **why))
+    roster.tell(ChildParked(name=build_process_name(strategy_id), revision=wanted.revision, **why))
     assert wanted_now(roster, ear) == set()
     row = store.get_strategy(strategy_id)
     assert row is not None
@@ -71,7 +72,9 @@ def test_a_row_that_somebody_has_changed_since_is_not_paused_for_what_was_before
     (before,) = store.list_running_strategies()
     store.set_strategy_status(strategy_id, StrategyStatus.PAUSED)
     store.set_strategy_status(strategy_id, StrategyStatus.RUNNING)
-    roster.tell(StrategyParked(strategy_id=strategy_id, revision=before.revision, reason="parked after 6 deaths"))
+    roster.tell(
+        ChildParked(name=build_process_name(strategy_id), revision=before.revision, reason="parked after 6 deaths")
+    )
     assert wanted_now(roster, ear) == {"resumed"}
 
 
@@ -88,7 +91,7 @@ def test_a_changed_row_is_told_to_its_strategy(roster: pykka.ActorRef[StrategyWa
 def test_while_the_database_is_away_the_supervisor_hears_nothing(ear: Ear, tmp_path: Path) -> None:
     away = Store(PostgresRpc(SecretStr(f"postgresql:///none?host={tmp_path}"), keep=True))
     ref = StrategyWatcher(away, ear, 1.0).start_instance()
-    ref.tell(StrategyParked(strategy_id=uuid.uuid4(), revision="1", reason="kept until it can be written"))
+    ref.tell(ChildParked(name=build_process_name(uuid.uuid4()), revision="1", reason="kept until it can be written"))
     ref.ask(Tick(), timeout=60)
     assert ear.told == []
     ref.stop()

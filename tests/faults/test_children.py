@@ -58,7 +58,7 @@ def test_a_strategy_that_keeps_crashing_is_parked_with_its_last_traceback(run_di
     with Supervised(run_dir, [spec("roster", "file_roster", argument=str(wanted))], "crashing") as running:
         running.wait_for(f"strategy-{strategy_id}", "parked")
         told = told_of_parking(wanted)
-        assert told["strategy_id"] == strategy_id
+        assert told["name"] == f"strategy-{strategy_id}"
         assert "6 deaths" in told["reason"]
         assert "as it was told to" in told["traceback"]
         seen = len(running.events)

@@ -16,6 +16,7 @@ from actors import messages
 from actors.monitor import actor as monitor
 from actors.monitor.monitor_state import REPORT_STALE_AFTER_S, MonitorState
 from actors.runtime import messages as runtime_messages
+from actors.strategy_process import build_process_name
 from engine.platform.errors import ConfigurationError
 from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import Settings
@@ -160,7 +161,7 @@ def test_the_alarm_for_a_parked_strategy_stands_until_it_runs_again(running: Run
     strategy_id = uuid.uuid4()
     name = f"strategy-{strategy_id}"
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    parked = runtime_messages.StrategyParked(strategy_id=strategy_id, revision="1", reason="six")
+    parked = runtime_messages.ChildParked(name=build_process_name(strategy_id), revision="1", reason="six")
     running.tell(report(child(name, "parked", "strategy")), parked)
     assert time.time() - running.samples()[alarm] < 60
     running.tell(report())

@@ -11,6 +11,7 @@ import pytest
 
 from actors import messages
 from actors.runtime import messages as runtime_messages
+from actors.strategy_process import build_process_name
 from tests.support.factories.monitored import CHILD, STRATEGY, Running, child, cycle, report
 
 
@@ -112,7 +113,7 @@ def test_an_alarm_outlives_the_monitor_that_raised_it(killed_and_replaced: Calla
     first = killed_and_replaced()
     strategy_id = uuid4()
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    first.tell(runtime_messages.StrategyParked(strategy_id=strategy_id, revision="1", reason="six"))
+    first.tell(runtime_messages.ChildParked(name=build_process_name(strategy_id), revision="1", reason="six"))
     since = first.samples()[alarm]
     second = killed_and_replaced()
     assert second.samples()[alarm] == since
