@@ -104,11 +104,14 @@ class MessageClient:
 
 
 class _Connection:
-    """A socket to one peer, and whether the connection is still the one on which something was asked."""
+    """A socket to one peer, and whether its connection is still the one on which something was asked.
+
+    ZeroMQ reconnects by itself and drops what was on its way; only the socket's monitor tells that it did.
+    """
 
     def __init__(self, dealer: "zmq.Socket[bytes]", run_dir: Path, name: str) -> None:
         self._name = name
-        self._connection_count = 0
+        self._reconnections = 0
         self._is_disconnected = False
         self._events: zmq.Socket[bytes] | None = None
         self.socket = dealer
@@ -117,11 +120,13 @@ class _Connection:
             self.socket.poll(_CONNECT_TIMEOUT_MS, zmq.POLLOUT)
 
     def wait_for_peer(self, deadline: float) -> None:
-        """Returns when a message would go to a living peer. Raises Skip when there is none by `deadline`."""
+        """Returns when a message would go to a living peer. Raises CycleSkipped when there is none by `deadline`."""
         events = self._get_event_socket()
         while True:
+            # In this order: the end of the connection before is told sooner than the present one takes messages.
+            is_writable = self.socket.poll(0, zmq.POLLOUT)
             self._read_connection_events(events)
-            if not self._is_disconnected and self.socket.poll(0, zmq.POLLOUT):
+            if is_writable and not self._is_disconnected:
                 return
             if not _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLOUT}, deadline):
                 raise CycleSkipped(SkipKind.for_absent_peer(self._name), f"{self._name} is not there")
@@ -129,10 +134,10 @@ class _Connection:
     def wait_for_reply(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
         """Type and body of the reply to `serial`; None when there is another connection, on which it was not asked.
 
-        Raises Skip when there is neither by `deadline`.
+        Raises CycleSkipped when there is neither by `deadline`.
         """
-        events, asked_connection = self._get_event_socket(), self._connection_count
-        while self._connection_count == asked_connection:
+        events, reconnections = self._get_event_socket(), self._reconnections
+        while self._reconnections == reconnections:
             ready = _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLIN}, deadline)
             if self.socket in ready:
                 answered, kind, body = self.socket.recv_multipart()
@@ -156,16 +161,18 @@ class _Connection:
         self.socket.close()
 
     def _get_event_socket(self) -> "zmq.Socket[bytes]":
-        """Events of the connection from the first ask on; a line that only tells needs none, nor would it read them."""
+        """Events of the connection from the first ask on; a client that only tells needs none."""
         if self._events is None:
             self._events = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         return self._events
 
     def _read_connection_events(self, events: "zmq.Socket[bytes]") -> None:
         while events.poll(0):
-            event = parse_monitor_message(events.recv_multipart())["event"]
-            self._is_disconnected = event == zmq.EVENT_DISCONNECTED
-            self._connection_count += not self._is_disconnected
+            was_disconnected = self._is_disconnected
+            self._is_disconnected = parse_monitor_message(events.recv_multipart())["event"] == zmq.EVENT_DISCONNECTED
+            # A handshake is told after the connection takes messages: without a disconnection before it, what was
+            # asked meanwhile was asked on this very connection.
+            self._reconnections += was_disconnected and not self._is_disconnected
 
 
 class MessageServer:
