@@ -65,7 +65,7 @@ class Dispatcher(Actor):
 
     def open(self) -> None:
         self._sender = DeadlineSession(WORKERS)
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery")
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal-delivery")
         self._outbox_thread = threading.Thread(target=self._run_outbox_thread, name="outbox", daemon=True)
         self._outbox_thread.start()
 
@@ -77,6 +77,8 @@ class Dispatcher(Actor):
         self._events.put(None)
         try:
             self._peers.tell("monitor", OutboxState(pending=self._store.count_pending_signals()))
+            if not self._store_is_up:
+                logger.info("store_recovered")
             self._store_is_up = True
         except (UpstreamUnavailable, Superseded) as error:
             if self._store_is_up:
@@ -137,7 +139,10 @@ class Dispatcher(Actor):
     def _log_outbox_state(self, *, up: bool, **facts: object) -> None:
         if up != self._outbox_is_up:
             self._outbox_is_up = up
-            logger.warning("outbox_recovered" if up else "outbox_unavailable", **facts)
+            if up:
+                logger.info("outbox_recovered", **facts)
+            else:
+                logger.warning("outbox_unavailable", **facts)
 
     def _collect_results(self, wait_s: float | None) -> list[DeliveryResult]:
         """All events that are there, after at least one came (or `wait_s` passed).

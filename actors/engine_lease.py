@@ -136,6 +136,8 @@ class EngineLease(Actor):
         self._observer.observe(tenure.until, time.monotonic())
         self._send_lease_deadline(0.0)
         reason = f"another engine runs on this database: {tenure.location}"
+        if was_held:
+            logger.warning("lease_lost", epoch=tenure.epoch, engine=tenure.location)
         if was_held or (not self._is_standby and tenure.left_s > 0):
             lost = "this engine's lease was taken: " if was_held else ""
             since = f"{tenure.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -169,10 +171,15 @@ class EngineLease(Actor):
         """The monitor hears it each time, since it may be a new one; people when it is another one."""
         self._peers.tell("monitor", state)
         if self._state is None or (state.state, state.epoch) != (self._state.state, self._state.epoch):
-            words = {"running": "engine_lease_held", "standing by": "standing_by", "waiting": "waiting_for_database"}
             log = logger.warning if state.state == "waiting" else logger.info
-            log(words[state.state], epoch=state.epoch, engine=state.location, reason=state.reason)
+            log(self._name_event(state), epoch=state.epoch, engine=state.location, reason=state.reason)
         self._state = state
+
+    def _name_event(self, state: EngineState) -> str:
+        """The log event of a change from the present state to `state`."""
+        if state.state == "running":  # an engine that held the lease through an outage of the database has it still
+            return "store_recovered" if self._state is not None and self._state.is_held else "lease_acquired"
+        return "waiting_for_database" if state.state == "waiting" else "standing_by"
 
 
 def home_identity(home: Path) -> str:

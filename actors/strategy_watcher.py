@@ -110,7 +110,10 @@ class StrategyWatcher(Actor):
     def _log_store_state(self, *, up: bool, reason: str | None = None) -> None:
         if up != self._store_is_up:
             self._store_is_up = up
-            logger.warning("store_recovered" if up else "store_unavailable", reason=reason)
+            if up:
+                logger.info("store_recovered")
+            else:
+                logger.warning("store_unavailable", reason=reason)
 
 
 def _build_demands(rows: Iterable[RunnableStrategy]) -> tuple[LlmDemand, ...]:

@@ -58,7 +58,7 @@ class MonitorState:
     def restore(self, saved: SavedSamples) -> None:
         """Takes over from an earlier monitor of this run: `left` gives its samples of one name, with their labels."""
         for labels, total in saved(REPORTED_RESTARTS):
-            self._prior_restarts[labels["actor"], labels["reason"]] = total
+            self._prior_restarts[labels["process"], labels["reason"]] = total
         for labels, since in saved(PARKED):
             self._mark_parked(labels["strategy"], since)
         self._totals, self._signals, self._prior_cycles, self._cost_usd = sum_saved_samples(saved)
@@ -71,8 +71,8 @@ class MonitorState:
                 (each.name, reason): n for each in self._children.values() for reason, n in each.restart_reasons.items()
             }
             yield [
-                Sample(REPORTED_RESTARTS, {"actor": actor, "reason": reason}, total)
-                for (actor, reason), total in (reported or self._prior_restarts).items()
+                Sample(REPORTED_RESTARTS, {"process": process, "reason": reason}, total)
+                for (process, reason), total in (reported or self._prior_restarts).items()
             ]
 
     # events
@@ -90,7 +90,7 @@ class MonitorState:
                 if child.state == "running":
                     self._clear_parked(name.removeprefix(STRATEGY_PREFIX))
                 if child.memory_bytes is not None:
-                    self._metrics.actor_memory.labels(name).set(child.memory_bytes)
+                    self._metrics.process_memory.labels(name).set(child.memory_bytes)
             self._children = children
             self._prior_restarts.clear()  # they told what the first report tells once more
 
@@ -196,7 +196,7 @@ class MonitorState:
         if state.need_rpm is not None:
             self._metrics.limiter_need.labels(model).set(state.need_rpm)
         if state.limit_rpm is not None:
-            self._metrics.limiter_carries.labels(model).set(state.limit_rpm)
+            self._metrics.limiter_capacity.labels(model).set(state.limit_rpm)
         with self._lock:
             self._limiter[state.model] = state
             self._metrics.limiter_queue.set(sum(each.queue_length for each in self._limiter.values()))
@@ -294,9 +294,9 @@ class MonitorState:
         """Who waits for the database's lease is neither up nor down, and no alarm is due."""
         if child.state == "waiting" and self._engine is not None and not self._engine.is_held:
             with suppress(KeyError):
-                self._metrics.actor_up.remove(child.name)
+                self._metrics.process_up.remove(child.name)
         else:
-            self._metrics.actor_up.labels(child.name).set(child.state in HEALTHY_STATES)
+            self._metrics.process_up.labels(child.name).set(child.state in HEALTHY_STATES)
 
     def _count_restarts(self, child: ChildReport) -> None:
         """Turns the report's totals into a counter that never falls, also for a child that was forgotten meanwhile."""
@@ -304,7 +304,7 @@ class MonitorState:
         known = before.restart_reasons if before is not None else {}
         for reason, total in child.restart_reasons.items():
             last = known.get(reason, self._prior_restarts.get((child.name, reason), 0))
-            self._metrics.actor_restarts.labels(child.name, reason).inc(total - last if total >= last else total)
+            self._metrics.process_restarts.labels(child.name, reason).inc(total - last if total >= last else total)
 
     def _clear_parked(self, strategy: str) -> None:
         if strategy in self._parked:
@@ -313,7 +313,7 @@ class MonitorState:
 
     def _remove_series(self, name: str) -> None:
         """A child that is gone leaves its counters, which must not fall, and takes its gauges, which would go stale."""
-        for gauge in (self._metrics.actor_up, self._metrics.actor_memory):
+        for gauge in (self._metrics.process_up, self._metrics.process_memory):
             with suppress(KeyError):
                 gauge.remove(name)
         strategy = name.removeprefix(STRATEGY_PREFIX)

@@ -102,7 +102,10 @@ class ForkServerClient:
             answer = json.loads(requests.recv(MAX_REQUEST_BYTES))
         if ("error" in answer) != self._is_failing:
             self._is_failing = "error" in answer
-            logger.warning("fork_failed" if self._is_failing else "fork_recovered", reason=answer.get("error"))
+            if self._is_failing:
+                logger.warning("fork_failed", reason=answer["error"])
+            else:
+                logger.info("fork_recovered")
         pid: int | None = answer.get("pid")
         self.losses = 0 if pid is not None else self.losses
         return pid

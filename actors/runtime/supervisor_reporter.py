@@ -55,7 +55,11 @@ class SupervisorReporter:
         # A child that could still speak has told its reason itself.
         crash_report = None if os.WIFEXITED(status) else read_crash_report(self._run_dir, child.spec.name)
         logger.warning(
-            "child_died", child=child.spec.name, reason=child.cause, deaths=len(child.crash_times), said=crash_report
+            "child_died",
+            child=child.spec.name,
+            reason=child.cause,
+            crashes=len(child.crash_times),
+            crash_report=crash_report,
         )
 
     def report_parked(self, child: Child) -> None:

@@ -31,7 +31,7 @@ def serve_fake_postgres(answers: Mapping[str, object]) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{place}/.s.PGSQL.5432")
         listener.listen()
-        serving = threading.Thread(target=_serve, args=(listener, rows))
+        serving = threading.Thread(target=_serve, args=(listener, rows), name="warmup-postgres")
         serving.start()
         try:
             yield f"postgresql://warmup@/warmup?host=@{place}&sslmode=disable&gssencmode=disable"

@@ -86,7 +86,7 @@ class DeadlineSession:
         self._exchanges: set[_Exchange] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._deadline_thread = threading.Thread(target=self._close_overdue, name="watchman", daemon=True)
+        self._deadline_thread = threading.Thread(target=self._close_overdue, name="http-deadline", daemon=True)
         self._deadline_thread.start()
 
     def send(

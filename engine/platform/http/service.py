@@ -95,7 +95,7 @@ class HttpService:
         self._server = uvicorn.Server(config)
         # A process that ends without stop() must not hang on this thread.
         self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name=f"http-{self._bound_port}", daemon=True
+            target=self._server.run, args=([self._socket],), name=f"http-server-{self._bound_port}", daemon=True
         )
         self._thread.start()
 

@@ -111,8 +111,8 @@ def test_metrics_carry_the_promised_names_and_values(running: Running) -> None:
     assert value("sparky_llm_tokens_total", strategy=strategy, kind="prompt") == 900
     assert value("sparky_llm_cost_usd_total", strategy=strategy) == pytest.approx(0.0002)
     assert value("sparky_signals_total", outcome="delivered") == 1
-    assert value("sparky_actor_up", actor="market") == 1
-    assert value("sparky_actor_memory_bytes", actor=CHILD) == 8_000_000
+    assert value("sparky_process_up", process="market") == 1
+    assert value("sparky_process_memory_bytes", process=CHILD) == 8_000_000
     for histogram in (
         "sparky_cycle_duration_seconds",
         "sparky_tick_lateness_seconds",
@@ -130,7 +130,7 @@ def test_restart_counters_never_fall_when_a_new_supervisor_counts_from_zero(runn
     def restarts(total: int) -> float:
         reasons = {"crashed": total} if total else {}
         running.tell(report(child("market", restarts=total, restart_reasons=reasons)))
-        name = "sparky_actor_restarts_total" + json.dumps({"actor": "market", "reason": "crashed"})
+        name = "sparky_process_restarts_total" + json.dumps({"process": "market", "reason": "crashed"})
         return running.samples().get(name, 0.0)
 
     assert [restarts(total) for total in (0, 2, 2, 5, 0, 1, 3)] == [0, 2, 2, 5, 5, 6, 8]

@@ -86,7 +86,7 @@ def test_the_totals_that_people_read_go_on_as_well(killed_and_replaced: Callable
 def test_restarts_are_counted_once_by_the_monitor_and_its_successor(
     killed_and_replaced: Callable[[], Running],
 ) -> None:
-    name = "sparky_actor_restarts_total" + json.dumps({"actor": "market", "reason": "crashed"})
+    name = "sparky_process_restarts_total" + json.dumps({"process": "market", "reason": "crashed"})
     seen = []
     for totals in ((2, 3), (3, 4), (5,)):
         monitor_now = killed_and_replaced()
@@ -99,7 +99,7 @@ def test_restarts_are_counted_once_by_the_monitor_and_its_successor(
 def test_restarts_of_a_resumed_strategy_whose_count_began_anew_are_counted_once_by_the_successor(
     killed_and_replaced: Callable[[], Running],
 ) -> None:
-    name = "sparky_actor_restarts_total" + json.dumps({"actor": CHILD, "reason": "crashed"})
+    name = "sparky_process_restarts_total" + json.dumps({"process": CHILD, "reason": "crashed"})
     seen = []
     for totals in ((6, 7, 1, 2), (2,), (), (2, 3)):  # the third is gone before it had a report
         monitor_now = killed_and_replaced()
