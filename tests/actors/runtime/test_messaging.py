@@ -223,7 +223,8 @@ def test_the_first_ask_on_a_new_connection_is_sent_once(
         try:
             for _ in range(NEW_CONNECTIONS):
                 own: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-                MessageClient(own, tmp_path).ask("limiter", ask(), Ack)
+                client = MessageClient(own, tmp_path)
+                client.ask("limiter", ask(), Ack)
                 own.destroy(linger=0)
         finally:
             answered.set()
