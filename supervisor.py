@@ -1,6 +1,6 @@
 """Keeps every child running, and nothing else: no database, no HTTP, no business rule.
 
-One loop waits for whatever happens first (a child ends, a message comes, a promise runs out, a signal arrives) and then
+One loop waits for whatever happens first (a child ends, a message comes, a deadline passes, a signal arrives) and then
 calls verbs. Decisions are pure functions in `actors.runtime.restart_policy`; `actors.runtime.process_manager` starts,
 signals and reaps processes; `actors.runtime.supervisor_reporter` sends reports to other processes and to systemd.
 """
@@ -30,14 +30,14 @@ from actors.runtime.systemd import Notifier
 
 logger = structlog.get_logger()
 
-MAX_CONCURRENT_STARTS: Final = 8  # children in their boot at once; more would only share two cores thinner
-MEMORY_SAMPLES_PER_REPORT: Final = 20  # children whose memory is looked at with each report
-MAX_HOST_PAUSE_S: Final = 1.0
+MAX_CONCURRENT_STARTS: Final = 8  # children starting at once; more would only be slower, each with less CPU
+MEMORY_SAMPLES_PER_REPORT: Final = 20  # children whose memory is sampled with each report
+MAX_HOST_PAUSE_S: Final = 1.0  # a wait that took longer than this too long means that the host stood still
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorResources:
-    """Of a running supervisor: state-dir lock, process manager, message server, reporter, signal poller."""
+    """Resources of a running supervisor: state-dir lock, process manager, message server, reporter, signal poller."""
 
     lock: StateDirLock
     processes: ProcessManager
@@ -127,7 +127,8 @@ class Supervisor:
     def _wait(self, poller: SignalPoller) -> None:
         timeout_s = restart_policy.next_timeout_s(self._children.values(), self._processes.heartbeat, time.monotonic())
         host_pause_s = poller.wait(timeout_s)
-        if host_pause_s > MAX_HOST_PAUSE_S:  # the whole host stood still: nobody could keep a promise
+        if host_pause_s > MAX_HOST_PAUSE_S:
+            # Suspended, or starved of CPU: no child could meet its deadline, so each gets the lost time back.
             self._stall_grace_until = time.monotonic() + host_pause_s
 
     def _receive(self, server: MessageServer) -> None:

@@ -88,7 +88,7 @@ class LeaseDeadline(Message):
 class ChildParked(Message):
     """From the supervisor: this dynamic child will not be restarted, for `reason`; `traceback` is its crash report.
 
-    `revision` is the one that it ran by: who has changed it since is not meant.
+    `revision` is the one that it ran by; a child that has another one by now is not meant.
     """
 
     name: str

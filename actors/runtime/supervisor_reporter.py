@@ -52,7 +52,7 @@ class SupervisorReporter:
             self._tell(self._recipients.ended, ChildEnded(name=child.spec.name, at=time.monotonic()))
 
     def log_crash(self, child: Child, status: int) -> None:
-        # A child that could still speak has told its reason itself.
+        # A child that exited by itself has logged its reason; one that was killed has only its crash report.
         crash_report = None if os.WIFEXITED(status) else read_crash_report(self._run_dir, child.spec.name)
         logger.warning(
             "child_died",

@@ -3,9 +3,9 @@
 # structlog's own renderers do not serve here. `structlog.dev.ConsoleRenderer` writes control characters as they are,
 # unless a value has a blank or a quote in it, pads by the number of characters instead of columns, gives a column's
 # formatter no access to the level, and puts a field called `stack` on a line of its own, which could pass for an event.
-# `LogfmtRenderer` writes them too, `KeyValueRenderer` quotes values but no keys, and both have no columns and put a whole
-# traceback into one value. With processors in front that make keys and values safe, what remains for the library is
-# the joining of columns: no less code than the class below.
+# `LogfmtRenderer` writes them too, `KeyValueRenderer` quotes values but no keys; both have no columns, and put a whole
+# traceback into one value. With processors in front that make keys and values safe, what remains for the library is the
+# joining of columns: no less code than the class below.
 
 import re
 from collections.abc import MutableMapping
