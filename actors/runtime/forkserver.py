@@ -19,6 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import setproctitle
 import structlog
 
 from actors.runtime.heartbeat import ignore_signals
@@ -65,6 +66,9 @@ def main(requests: socket.socket, supervisor: int, warm_up_entry: str) -> None:
     """
     die_with_parent(signal.SIGKILL)
     ignore_signals()
+    setproctitle.setproctitle("sparky: fork server")
+    # From 3.12 on CPython reads its number of threads from /proc/self/stat at each fork, and splits that at spaces.
+    setproctitle.setthreadtitle("sparky-fork")
     warm_up(warm_up_entry)
     wait_for_single_thread(_THREAD_EXIT_TIMEOUT_S)
     requests.send(b"{}")

@@ -1,6 +1,8 @@
-"""One whole cycle on canned answers, played by the fork server before it forks: whatever a strategy loads, compiles and
-caches on its first cycle is then there already, in pages that all strategies share. No peer, no network, and no thread
-is left."""
+"""One whole cycle on canned answers, run by the fork server before it forks.
+
+What a strategy loads, compiles and caches on its first cycle is then in pages that all strategies share. It needs no
+peer and no network, and leaves no thread, since a process with threads must not fork.
+"""
 
 import importlib
 import json
@@ -10,7 +12,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import httpcore
-import setproctitle
 import structlog
 from pydantic import SecretStr
 
@@ -83,17 +84,17 @@ def warm_up() -> None:
 
 
 def run_warmup_cycles(times: int) -> None:
-    """Plays it so many times. One that fails is told, and costs every child memory, but nobody's start."""
+    """Runs the cycle so many times. A failure is logged and costs every child memory, but stops no start."""
     logs.configure()
     try:
         for _ in range(times):
             run_warmup_cycle()
-    except Exception as error:  # noqa: BLE001 - whatever it was, children do without
+    except Exception as error:  # noqa: BLE001 - children work without the warm-up
         logger.warning("warmup_failed", reason=f"{type(error).__name__}: {error}", effect="more memory per child")
 
 
 def run_warmup_cycle() -> None:
-    """Plays it. Raises RuntimeError when the cycle did not reach its end: then it would not warm what it should."""
+    """Runs the cycle once. Raises RuntimeError when it did not reach its end: not all is loaded then."""
     with serve_fake_postgres(FAKE_ROWS) as database:
         settings = StrategySettings(
             groq_api_key=SecretStr("no-key"),
@@ -101,9 +102,6 @@ def run_warmup_cycle() -> None:
         )
         StrategySettings.from_child_json(settings.to_child_json())
         logs.configure(secrets=logs.collect_secrets(settings))
-        setproctitle.setproctitle("sparky: fork server")
-        # From 3.12 on CPython reads its number of threads from /proc/self/stat at each fork, and splits that at spaces.
-        setproctitle.setthreadtitle("sparky-fork")
         outcome = _run_fake_cycle(settings)
     if outcome.signal_id is None:
         raise RuntimeError(f"the warm-up cycle ended with {outcome.outcome}: {outcome.reason}")
@@ -129,7 +127,7 @@ def _run_fake_cycle(settings: StrategySettings) -> CycleOutcome:
 
 
 def _exercise_events(settings: StrategySettings, outcome: CycleOutcome) -> None:
-    """What follows a cycle: the next tick, and the events."""
+    """What an actor does after a cycle: it finds its next tick, and sends events."""
     actor = StrategyActor(settings, FakePeers(), NIL_ID)
     actor.receive(StrategyChanged(revision="1"))
     cadence = schedule_for(NIL_ID, 45.0)
@@ -153,13 +151,13 @@ def _exercise_events(settings: StrategySettings, outcome: CycleOutcome) -> None:
 
 
 class FakePeers:
-    """Everything that is said goes through the form in which it travels."""
+    """Peers with canned replies; each message is encoded and decoded as on its way between processes."""
 
-    def ask(self, name: str, message: Ask, reply: type[Any]) -> Any:  # noqa: ARG002 - the reply says who is asked
+    def ask(self, name: str, message: Ask, reply: type[Any]) -> Any:  # noqa: ARG002 - the type of the reply says which peer is asked
         decode(*encode(message))
         return decode(*encode(_build_snapshot() if reply is Snapshot else Permit(permit_id=NIL_ID, waited_s=0.0)))
 
-    def tell(self, name: str, message: Message) -> None:  # noqa: ARG002 - nobody is there
+    def tell(self, name: str, message: Message) -> None:  # noqa: ARG002 - there is no peer
         decode(*encode(message))
 
 
@@ -178,7 +176,7 @@ def _build_snapshot() -> Snapshot:
 
 
 def _build_completion(model: str) -> bytes:
-    """An answer of the provider as it comes over the wire."""
+    """The provider's HTTP response to a completion request, as bytes."""
     usage = {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}
     message = {"role": "assistant", "content": json.dumps(_FAKE_DECISION)}
     body = {
