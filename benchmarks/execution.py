@@ -58,7 +58,7 @@ def main() -> None:
     sparky = Sparky(home / "home", SPARKY_SIM_SPEED="1")
     try:
         sparky.start("--no-demo")
-        # Ready when the boot is over: the roster is the last to come.
+        # Ready when the boot is over: the strategy watcher is the last to come.
         sparky.wait_for(
             lambda: sparky.json("status")["supervisor"] and _is_dispatcher_running(sparky), "Sparky being up"
         )

@@ -43,9 +43,11 @@ class EngineRun:
     is_standby: bool = False
 
 
-# The limiter frees what an ended strategy asked for and held; the roster writes a parking into the strategy's row, and
-# the monitor raises the alarm.
-REPORT_RECIPIENTS: Final = ReportRecipients(ended=("limiter",), parked=("roster", "monitor"), states=("monitor",))
+# The limiter frees what an ended strategy asked for and held; the strategy watcher pauses the row of a parked one, and the
+# monitor raises the alarm.
+REPORT_RECIPIENTS: Final = ReportRecipients(
+    ended=("limiter",), parked=("strategy-watcher", "monitor"), states=("monitor",)
+)
 WARM_UP: Final = "actors.warmup.cycles:warm_up"  # by name: only the fork server loads what it imports
 WEBHOOK_PATH: Final = "/webhook/ai-signal"
 DUMMY_API_KEY: Final = SecretStr(
@@ -190,7 +192,9 @@ def _shared_children(settings: Settings, engine: EngineRun) -> list[ChildSpec]:
             needs_lease=True,
         ),
         replace(
-            _actor_child(settings.select(StrategyWatcherSettings), 4, "roster", "actors.strategy_watcher:make"),
+            _actor_child(
+                settings.select(StrategyWatcherSettings), 4, "strategy-watcher", "actors.strategy_watcher:make"
+            ),
             argument=run,
             needs_lease=True,
         ),

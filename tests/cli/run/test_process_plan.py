@@ -46,12 +46,14 @@ def test_without_any_key_everything_is_local_and_in_boot_order() -> None:
         "limiter",
         "market",
         "dispatcher",
-        "roster",
+        "strategy-watcher",
     ]
     stages = {spec.name: spec.stage for spec in specs}
     assert [spec.stage for spec in specs] == sorted(stages.values())
-    assert stages["database"] < stages["prepare"] < stages["webhook"] < stages["dispatcher"] < stages["roster"]
-    assert process_plan.build_plan(read(), ENGINE, []).build_dynamic_spec(wanted()).stage > stages["roster"]
+    assert (
+        stages["database"] < stages["prepare"] < stages["webhook"] < stages["dispatcher"] < stages["strategy-watcher"]
+    )
+    assert process_plan.build_plan(read(), ENGINE, []).build_dynamic_spec(wanted()).stage > stages["strategy-watcher"]
 
 
 def test_with_keys_and_a_database_nothing_is_simulated() -> None:
@@ -67,7 +69,7 @@ def test_production_is_the_engine_alone() -> None:
         "limiter",
         "market",
         "dispatcher",
-        "roster",
+        "strategy-watcher",
     ]
 
 
@@ -130,7 +132,7 @@ def test_every_child_knows_only_the_secrets_it_needs() -> None:
     knows_database = {spec.name for spec in specs if "hunter2" in spec.settings.to_child_json()}
     knows_groq = {spec.name for spec in specs if "gsk_" in spec.settings.to_child_json()}
     strategy = wanted().name
-    assert knows_database == {"prepare", "webhook", "engine-lease", "dispatcher", "roster", strategy}
+    assert knows_database == {"prepare", "webhook", "engine-lease", "dispatcher", "strategy-watcher", strategy}
     assert knows_groq == {strategy}
 
 
@@ -139,7 +141,7 @@ def test_the_private_settings_of_supabase_never_reach_who_needs_no_database() ->
         SUPABASE_URL="https://x.supabase.co", SUPABASE_SERVICE_ROLE_KEY="service-role", **without("DATABASE_URL")
     )
     for spec in process_plan.build_full_children(settings, ENGINE, has_demo=False):
-        knows = spec.name in {"prepare", "webhook", "engine-lease", "dispatcher", "roster"}
+        knows = spec.name in {"prepare", "webhook", "engine-lease", "dispatcher", "strategy-watcher"}
         text = spec.settings.to_child_json()
         assert ("https://x.supabase.co" in text, "service-role" in text) == (knows, knows)
 

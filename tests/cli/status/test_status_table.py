@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cli.status.status_table import render_status
 
-SHARED = ("database", "monitor", "limiter", "market", "dispatcher", "roster")
+SHARED = ("database", "monitor", "limiter", "market", "dispatcher", "strategy-watcher")
 
 
 def a_strategy(name: str, **facts: Any) -> dict[str, Any]:
