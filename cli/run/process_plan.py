@@ -43,8 +43,8 @@ class EngineRun:
     is_standby: bool = False
 
 
-# The limiter frees what an ended strategy asked for and held; the strategy watcher pauses the row of a parked one, and the
-# monitor raises the alarm.
+# The limiter frees what an ended strategy asked for and held. The strategy watcher pauses the row of a parked one, and
+# the monitor raises the alarm.
 REPORT_RECIPIENTS: Final = ReportRecipients(
     ended=("limiter",), parked=("strategy-watcher", "monitor"), states=("monitor",)
 )
