@@ -30,12 +30,17 @@ UNATTENDED_LASTS_S: Final = 60.0  # they are counted every 15 s
 
 
 def label(text: str) -> str:
-    """A label's value out of text of others, cleaned before it is counted: two series never become one in a scrape."""
+    """A label's value from text of unknown origin, made safe before it is counted: cleaned at the scrape instead, two
+    series could become the same one twice, which Prometheus refuses."""
     return one_line(text, _MAX_LABEL)
 
 
 class LastCount(Collector):
-    """A gauge of what is counted now and then: no series before the first count, and none when the last is too old."""
+    """A gauge that is set now and then: it has no series before the first count, and none when the last is too old.
+
+    An ordinary gauge would show the last count for ever, and 0 before the first: an alert could not see that nothing is
+    counted. `lasts_s` is how long a count is shown, `clock` gives monotonic seconds.
+    """
 
     def __init__(self, name: str, text: str, labels: tuple[str, ...], lasts_s: float, clock: Callable[[], float]):
         self._name, self._text, self._labels = name, text, labels
@@ -43,7 +48,7 @@ class LastCount(Collector):
         self._last: tuple[float, Mapping[tuple[str, ...], float]] | None = None  # replaced whole: threads read it
 
     def set(self, values: Mapping[tuple[str, ...], float]) -> None:
-        """A new count of all there is, by the values of the labels."""
+        """Replaces all counts, by the values of the labels."""
         self._last = self._clock(), values
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
