@@ -1,6 +1,6 @@
 """Keeps every child running, and nothing else: no database, no HTTP, no business rule.
 
-One loop waits for whatever happens first (a child ends, a message comes, a promise runs out, a signal arrives) and then
+One loop waits for whatever happens first (a child ends, a message comes, a deadline passes, a signal arrives) and then
 calls verbs. Decisions are pure functions in `actors.runtime.restart_policy`; `actors.runtime.process_manager` starts,
 signals and reaps processes; `actors.runtime.supervisor_reporter` sends reports to other processes and to systemd.
 """
@@ -19,7 +19,7 @@ import zmq
 
 from actors.runtime import restart_policy
 from actors.runtime.child_spec import ChildSpec, SupervisionPlan
-from actors.runtime.messages import Ack, DesiredStrategies, DesiredStrategy, LeaseDeadline, RestartStrategy
+from actors.runtime.messages import Ack, DesiredChild, DesiredChildren, LeaseDeadline, RestartChild
 from actors.runtime.messaging import MessageClient, MessageServer
 from actors.runtime.os_signals import SignalFlags, SignalPoller
 from actors.runtime.process_manager import ProcessManager
@@ -30,14 +30,14 @@ from actors.runtime.systemd import Notifier
 
 logger = structlog.get_logger()
 
-MAX_CONCURRENT_STARTS: Final = 8  # children in their boot at once; more would only share two cores thinner
-MEMORY_SAMPLES_PER_REPORT: Final = 20  # children whose memory is looked at with each report
-MAX_HOST_PAUSE_S: Final = 1.0
+MAX_CONCURRENT_STARTS: Final = 8  # children starting at once; more would only be slower, each with less CPU
+MEMORY_SAMPLES_PER_REPORT: Final = 20  # children whose memory is sampled with each report
+MAX_HOST_PAUSE_S: Final = 1.0  # a wait that took longer than this too long means that the host stood still
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorResources:
-    """Of a running supervisor: state-dir lock, process manager, message server, reporter, signal poller."""
+    """Resources of a running supervisor: state-dir lock, process manager, message server, reporter, signal poller."""
 
     lock: StateDirLock
     processes: ProcessManager
@@ -47,22 +47,24 @@ class SupervisorResources:
 
 
 @contextlib.contextmanager
-def open_resources(run_dir: Path, notifier: Notifier, flags: SignalFlags) -> Iterator[SupervisorResources]:
+def open_resources(
+    run_dir: Path, plan: SupervisionPlan, notifier: Notifier, flags: SignalFlags
+) -> Iterator[SupervisorResources]:
     """While entered, signals set `flags`. Raises ConfigurationError when another supervisor holds the state directory.
 
     Everything is closed in reverse order; the lock is released last, when no process of ours is left.
     """
     with StateDirLock(run_dir) as lock, contextlib.ExitStack() as closing:
-        # To the hard limit, because shared actors serve a socket for every strategy.
+        # To the hard limit, because shared children serve a socket for every dynamic one.
         max_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (max_descriptors, max_descriptors))
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         closing.callback(context.destroy, linger=0)
         closing.callback(notifier.close)
-        processes = ProcessManager(run_dir)
+        processes = ProcessManager(run_dir, plan.warm_up)
         closing.callback(processes.close)
         server = MessageServer(context, run_dir, "supervisor")
-        reporter = SupervisorReporter(MessageClient(context, run_dir), notifier, run_dir)
+        reporter = SupervisorReporter(MessageClient(context, run_dir), plan.recipients, notifier, run_dir)
         poller = closing.enter_context(SignalPoller(server.socket, flags))
         yield SupervisorResources(lock, processes, server, reporter, poller)
 
@@ -88,7 +90,7 @@ class Supervisor:
         self._notifier = notifier
         self._read_plan = read_plan
         self._children: dict[str, Child] = {}
-        self._desired: dict[str, DesiredStrategy] = {}
+        self._desired: dict[str, DesiredChild] = {}
         self._specs: dict[str, ChildSpec] = {}
         self._flags = SignalFlags()
         self._stall_grace_until = 0.0
@@ -101,7 +103,7 @@ class Supervisor:
 
         Raises ConfigurationError when another supervisor holds the same state directory.
         """
-        with open_resources(self._run_dir, self._notifier, self._flags) as resources:
+        with open_resources(self._run_dir, self._plan, self._notifier, self._flags) as resources:
             self._processes, self._reporter = resources.processes, resources.reporter
             self._apply_plan()
             while self._is_running():
@@ -125,18 +127,19 @@ class Supervisor:
     def _wait(self, poller: SignalPoller) -> None:
         timeout_s = restart_policy.next_timeout_s(self._children.values(), self._processes.heartbeat, time.monotonic())
         host_pause_s = poller.wait(timeout_s)
-        if host_pause_s > MAX_HOST_PAUSE_S:  # the whole host stood still: nobody could keep a promise
+        if host_pause_s > MAX_HOST_PAUSE_S:
+            # Suspended, or starved of CPU: no child could meet its deadline, so each gets the lost time back.
             self._stall_grace_until = time.monotonic() + host_pause_s
 
     def _receive(self, server: MessageServer) -> None:
         for message, answer in server.receive_all():
-            if isinstance(message, DesiredStrategies):
-                self._desired = {f"strategy-{wanted.id}": wanted for wanted in message.strategies}
+            if isinstance(message, DesiredChildren):
+                self._desired = {wanted.name: wanted for wanted in message.children}
                 self._apply_plan()
             elif isinstance(message, LeaseDeadline):
                 self._leased_until = message.stop_by
-            elif isinstance(message, RestartStrategy):
-                self._stop(self._children.get(f"strategy-{message.strategy_id}"))
+            elif isinstance(message, RestartChild):
+                self._stop(self._children.get(message.name))
             else:
                 logger.warning("message_refused", reason=f"the supervisor does not know {type(message).__name__}")
             if answer is not None:
@@ -212,14 +215,15 @@ class Supervisor:
             if lock.is_deleted() and not self._flags.stop:
                 self._abort(1, "the lock in SPARKY_HOME is gone, and nothing would keep a second Sparky away")
 
-    # who should run
+    # which children there should be
 
     def _apply_plan(self) -> None:
-        """Makes the children exactly those of the plan and of the roster, each by its present spec."""
+        """Makes the children exactly those of the plan and the desired ones, each by its present spec."""
         if self._flags.stop:
             return
         fixed = {spec.name: spec for spec in self._plan.fixed}
-        self._specs = fixed | {name: self._plan.build_strategy_spec(wanted) for name, wanted in self._desired.items()}
+        # A fixed child keeps its name, whatever a message desires.
+        self._specs = {name: self._plan.build_dynamic_spec(wanted) for name, wanted in self._desired.items()} | fixed
         for name in self._children.keys() - self._specs.keys():
             self._remove_child(self._children[name])
         for name, spec in self._specs.items():
@@ -228,7 +232,7 @@ class Supervisor:
     def _apply_spec(self, spec: ChildSpec, revision: str) -> None:
         child = self._children.get(spec.name)
         if child is not None and child.state is ChildState.PARKED and child.revision != revision:
-            self._delete_child(child)  # somebody resumed the row: a fresh start, with a clean history
+            self._delete_child(child)  # it has changed since it was parked: a fresh start, with a clean history
             child = None
         if child is None:
             slot = self._processes.allocate_slot()
@@ -236,7 +240,7 @@ class Supervisor:
                 return
             child = self._children[spec.name] = Child(spec, slot)
         elif child.state is ChildState.PARKED and spec.is_dynamic:
-            self._reporter.report_parked(child)  # the roster could not write it down yet
+            self._reporter.report_parked(child)  # it is still desired: the first message may have been dropped
         elif child.spec != spec:
             self._stop(child)
         if child.state is ChildState.DONE and (child.spec != spec or spec.is_dynamic):
@@ -252,7 +256,7 @@ class Supervisor:
         del self._children[child.spec.name]
         self._processes.free_slot(child.slot)
 
-    # what becomes of one child
+    # states of one child
 
     def _set_state(self, child: Child, state: ChildState) -> None:
         child.state = state
@@ -265,7 +269,7 @@ class Supervisor:
 
     def _handle_exit(self, child: Child, status: int) -> None:
         child.pid = child.memory_bytes = child.kill_at = None
-        self._reporter.report_strategy_ended(child)
+        self._reporter.report_ended(child)
         if child.state is ChildState.STOPPING:
             self._handle_requested_exit(child, status)
             return

@@ -1,4 +1,4 @@
-"""Carries signals from the outbox to the webhook server: leased, signed, at least once, until each reached an end."""
+"""Delivers signals from the outbox to the webhook server: leased, signed, at least once, until each reaches an end."""
 
 import queue
 import threading
@@ -28,23 +28,23 @@ from engine.store.store import Store, open_store
 logger = structlog.get_logger()
 
 WORKERS: Final = 12
-MAX_CLAIMED: Final = 2 * WORKERS  # some wait here already, so that claims come in batches
-LEASE_S: Final = 30.0  # longer than two attempts after each other, so that nobody else sends what we are sending
+MAX_CLAIMED: Final = 2 * WORKERS  # more than are delivered at once, so that one call claims several
+LEASE_S: Final = 30.0  # longer than two attempts one after the other: no other dispatcher claims a signal meanwhile
 SECRET_CACHE_S: Final = 1.0
 STORE_RETRY_S: Final = 0.2
 SECRET_RETRY_S: Final = 5.0
-BATCH_WINDOW_S: Final = 0.25  # with a full hand nothing waits for the outbox, and one call settles many
+BATCH_WINDOW_S: Final = 0.25  # while no more can be claimed, results are collected, and one call records them
 
 DeliveryResult = tuple[Signal, DeliveryAttempt]
 
 
 class Dispatcher(Actor):
-    """Claims on every wake-up (a strategy has recorded a signal) and, should one be lost, on every tick.
+    """Claims signals when a strategy says that it recorded one, and on every tick, since that message may be lost.
 
-    The claim hands out only the oldest open signal of each (strategy, symbol), so their order is kept while others
-    go in parallel. One thread, the clerk, speaks to the outbox: it settles all that has ended meanwhile in one call,
-    then claims; workers deliver. An engine's only dispatcher, which `is_alone`, ends the leases of all others: they are
-    dead, or of an engine that was superseded.
+    A claim returns only the oldest open signal of each (strategy, symbol): their order is kept, others are delivered in
+    parallel. Only the outbox thread calls the outbox: it records all attempts that have ended in one call, then claims;
+    workers deliver. With `is_alone`, as an engine's only dispatcher, it ends the leases of all others first: they have
+    ended, or belong to an engine that was superseded.
     """
 
     def __init__(self, store: Store, peers: Peers, webhook_url: str, *, is_alone: bool = False) -> None:
@@ -53,19 +53,19 @@ class Dispatcher(Actor):
         self._peers = peers
         self._url = webhook_url
         self._owner = f"dispatcher:{uuid.uuid4().hex[:12]}"
-        self._events: queue.SimpleQueue[DeliveryResult | None] = queue.SimpleQueue()  # None: look into the outbox
+        self._events: queue.SimpleQueue[DeliveryResult | None] = queue.SimpleQueue()  # None: claim
         self._claimed: set[UUID] = set()
         self._secrets: dict[UUID, tuple[float, SecretStr | None]] = {}
         self._stopping = threading.Event()
         self._idle = threading.Event()
         self._store_is_up = True
-        self._outbox_is_up = True  # as the clerk sees it
+        self._outbox_is_up = True  # for the outbox thread; `_store_is_up` is for the actor's own
         self._must_release_leases = is_alone
-        self._fault: ConfigurationError | None = None  # which ended the clerk
+        self._fault: ConfigurationError | None = None  # which ended the outbox thread
 
     def open(self) -> None:
         self._sender = DeadlineSession(WORKERS)
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="delivery")
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="signal-delivery")
         self._outbox_thread = threading.Thread(target=self._run_outbox_thread, name="outbox", daemon=True)
         self._outbox_thread.start()
 
@@ -77,6 +77,8 @@ class Dispatcher(Actor):
         self._events.put(None)
         try:
             self._peers.tell("monitor", OutboxState(pending=self._store.count_pending_signals()))
+            if not self._store_is_up:
+                logger.info("store_recovered")
             self._store_is_up = True
         except (UpstreamUnavailable, Superseded) as error:
             if self._store_is_up:
@@ -90,7 +92,7 @@ class Dispatcher(Actor):
         self._events.put(None)
 
     def close(self, grace_s: float) -> None:
-        """Flushes: delivers until nothing is due and nothing is under way. What it does not manage stays recorded."""
+        """Flushes: delivers until nothing is due or under way. What is left after `grace_s` stays in the outbox."""
         if not self._is_open:
             return
         deadline = time.monotonic() + grace_s
@@ -108,7 +110,7 @@ class Dispatcher(Actor):
             self._fault = error
 
     def _process_outbox(self) -> None:
-        """Waits for something to do, settles, claims. Ends when told to stop and nothing is left."""
+        """Waits for an event, records results, claims. Returns once it is stopping and nothing is left."""
         unrecorded: list[DeliveryResult] = []
         while True:
             unrecorded += self._collect_results(wait_s=STORE_RETRY_S if unrecorded else None)
@@ -137,12 +139,15 @@ class Dispatcher(Actor):
     def _log_outbox_state(self, *, up: bool, **facts: object) -> None:
         if up != self._outbox_is_up:
             self._outbox_is_up = up
-            logger.warning("outbox_recovered" if up else "outbox_unavailable", **facts)
+            if up:
+                logger.info("outbox_recovered", **facts)
+            else:
+                logger.warning("outbox_unavailable", **facts)
 
     def _collect_results(self, wait_s: float | None) -> list[DeliveryResult]:
-        """All events that are there, after at least one came (or `wait_s` passed).
+        """The results that have come, after at least one event (or `wait_s` seconds).
 
-        With too much in hand to claim more, a little later there are more of them to be written down at once.
+        While too many signals are claimed to claim more, it waits up to `BATCH_WINDOW_S` for further results.
         """
         results: list[DeliveryResult] = []
         try:
@@ -157,7 +162,7 @@ class Dispatcher(Actor):
             return results
 
     def _record_results(self, results: list[DeliveryResult]) -> list[DeliveryResult]:
-        """Writes down how attempts ended; what is left to be written (nothing). Raises UpstreamUnavailable."""
+        """Records how attempts ended. Returns what is left to record: nothing. Raises UpstreamUnavailable."""
         if not results:
             return []
         settlements = [
@@ -177,7 +182,7 @@ class Dispatcher(Actor):
         return []
 
     def _claim(self) -> int:
-        """Starts the delivery of what is due, as far as there is room for a batch; how many those were."""
+        """Claims signals that are due and starts their delivery, if there is room for a batch. Returns their number."""
         if len(self._claimed) > MAX_CLAIMED // 2:
             return 0
         signals = self._store.claim_signals(self._owner, MAX_CLAIMED - len(self._claimed), LEASE_S)
@@ -189,7 +194,7 @@ class Dispatcher(Actor):
     def _deliver(self, signal: Signal) -> None:
         try:
             attempt = self._attempt_delivery(signal)
-        except SealedElsewhere as error:  # an engine with the key may come before the signal's end
+        except SealedElsewhere as error:  # an engine with the right key may take over before the signal expires
             attempt = DeliveryAttempt(SignalOutcome.RETRY, None, str(error), SECRET_RETRY_S)
         except UpstreamUnavailable as error:
             attempt = DeliveryAttempt(SignalOutcome.RETRY, None, str(error), STORE_RETRY_S)
@@ -241,7 +246,7 @@ class Dispatcher(Actor):
 
 
 def make(settings: DispatcherSettings, peers: Peers, argument: str) -> Dispatcher:
-    """`argument` is the run of the engine."""
+    """`argument` is the id of the engine's run."""
     if settings.webhook_url is None:
         raise ValueError("the composition always names a webhook URL")
     store = open_store(settings, keep=True, engine=UUID(argument))

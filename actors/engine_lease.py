@@ -1,7 +1,7 @@
 """Holds the lease of the one engine that runs on a database, and tells the supervisor how long it may rely on it.
 
-The database has the last word: what an engine without the lease wants to record is refused there. What it cannot
-refuse, the model's work, ends with the processes that the supervisor stops.
+The database enforces it: it refuses what an engine without the lease wants to record. Requests to the model it cannot
+refuse; they end with the processes that the supervisor stops.
 """
 
 import socket
@@ -29,19 +29,20 @@ TTL_S: Final = 4.0  # a standby has taken over, and its strategies tick, within 
 RENEW_S: Final = 1.0
 STANDBY_POLL_S: Final = 0.5  # how often a standby looks whether it can have the lease
 STORE_TIMEOUT_S: Final = 3.0
-# After an outage of the database its holder has the first word, which behind a pooler takes some time.
+# After an outage of the database the holder is given time to renew first; behind a pooler that takes some seconds.
 OUTAGE_GRACE_S: Final = 20.0
 SECRETS_CHECK_EVERY_S: Final = 10.0
-# Longer than the lease lasts: a missed renewal that nobody takes advantage of stops no strategy.
+# Longer than the lease lasts: a late renewal stops no strategy unless another engine took the lease meanwhile.
 STOP_AFTER_S: Final = 15.0
 
 STANDBY: Final = "standby"
 
 
 class LeaseObserver:
-    """How long a lease of others has stood unrenewed before our eyes, the database answering all the while.
+    """Measures how long another engine's lease has gone unrenewed while the database answered.
 
-    Times are monotonic seconds.
+    The clocks of two hosts may differ, so the lease's own times are compared only with each other. Times passed in are
+    monotonic seconds.
     """
 
     def __init__(self) -> None:
@@ -50,28 +51,29 @@ class LeaseObserver:
         self._min_unrenewed_s = TTL_S
 
     def find_expired_lease(self, now: float) -> datetime | None:
-        """The lease's end, once it has stood for long enough that its holder is gone."""
+        """The end of the lease as its holder wrote it, once it has gone unrenewed for too long."""
         return self._until if self._until is not None and now - self._since >= self._min_unrenewed_s else None
 
     def observe(self, until: datetime, now: float) -> None:
         if until == self._until:
             return
-        if self._until is not None:  # renewed before our eyes: its holder is back
+        if self._until is not None:  # it was renewed: the holder is alive
             self._min_unrenewed_s = TTL_S
         self._until, self._since = until, now
 
     def reset_after_outage(self) -> None:
-        """The database was away, for the holder too: it is given time to come back."""
+        """The database was away, for the holder as well: it is given time to renew."""
         self._until, self._min_unrenewed_s = None, OUTAGE_GRACE_S
 
 
 class EngineLease(Actor):
-    """Takes the lease and keeps it. `home` names the engine's home, `location` says to people where it runs.
+    """Takes the lease and keeps it. `home` identifies the engine's state directory, `location` is where it runs, for
+    people.
 
-    A standby waits for it while another engine holds it. What has run out is taken when its holder has not renewed it
-    before our eyes for as long as it lasts. Without standby, or once it was held and is lost, the process ends with
-    AnotherEngineRuns: whoever starts Sparky again gives it another run, so that a run has one epoch. It is not given
-    back here, where nobody knows whether a process ends for good: see `cli.run.launcher`.
+    While another engine holds the lease a standby waits, and takes it when it has gone unrenewed for `TTL_S`. Without
+    standby, and when a lease that was held is lost, the process ends with AnotherEngineRuns: the next start is another
+    run, so that one run has one epoch. The lease is not released here, since this process may only be restarted: see
+    `cli.run.launcher`.
     """
 
     def __init__(self, store: Store, peers: Peers, home: str, location: str, *, is_standby: bool) -> None:
@@ -105,7 +107,7 @@ class EngineLease(Actor):
         )
 
     def _can_open_secrets(self, now: float) -> bool:
-        """Whether our key opens any of the stored secrets: who opens none could deliver nothing, and close nothing."""
+        """Whether our key opens any of the stored secrets: else it could neither deliver nor close."""
         if now - self._secrets_checked_at >= SECRETS_CHECK_EVERY_S:
             stored = self.store.get_security_report().secrets
             ours = self.store.vault.key_ids | {"clear"}
@@ -136,6 +138,8 @@ class EngineLease(Actor):
         self._observer.observe(tenure.until, time.monotonic())
         self._send_lease_deadline(0.0)
         reason = f"another engine runs on this database: {tenure.location}"
+        if was_held:
+            logger.warning("lease_lost", epoch=tenure.epoch, engine=tenure.location)
         if was_held or (not self._is_standby and tenure.left_s > 0):
             lost = "this engine's lease was taken: " if was_held else ""
             since = f"{tenure.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -146,7 +150,10 @@ class EngineLease(Actor):
         )
 
     def _report_prior_usage(self) -> None:
-        """What the other home's engine asked counts in the provider's minute. A day's limit is left to its refusals."""
+        """Tells the limiter what the engine before asked of models: it counts in the provider's minute.
+
+        For daily limits the whole day would have to be read; there the provider's refusals are enough.
+        """
         try:
             now, use = time.monotonic(), self.store.list_model_usage(MINUTE_S + MARGIN_S)
         except UpstreamUnavailable as error:
@@ -156,7 +163,7 @@ class EngineLease(Actor):
         self._peers.tell("limiter", PriorLlmUsage(asked=tuple(prior)))
 
     def _handle_database_outage(self, reason: str) -> None:
-        """Without the database nothing is decided or delivered, by this engine or another: strategies may stay."""
+        """Without the database no engine can decide or deliver anything: the processes may go on."""
         if self._is_held:
             self._send_lease_deadline(time.monotonic() + STOP_AFTER_S)
         epoch = self._state.epoch if self._state is not None else None
@@ -166,17 +173,22 @@ class EngineLease(Actor):
         self._peers.tell("supervisor", LeaseDeadline(stop_by=stop_by))
 
     def _publish_state(self, state: EngineState) -> None:
-        """The monitor hears it each time, since it may be a new one; people when it is another one."""
+        """Sends the state to the monitor each time, since that may have been restarted; logs it when it has changed."""
         self._peers.tell("monitor", state)
         if self._state is None or (state.state, state.epoch) != (self._state.state, self._state.epoch):
-            words = {"running": "engine_lease_held", "standing by": "standing_by", "waiting": "waiting_for_database"}
             log = logger.warning if state.state == "waiting" else logger.info
-            log(words[state.state], epoch=state.epoch, engine=state.location, reason=state.reason)
+            log(self._name_event(state), epoch=state.epoch, engine=state.location, reason=state.reason)
         self._state = state
+
+    def _name_event(self, state: EngineState) -> str:
+        """The log event of a change from the present state to `state`."""
+        if state.state == "running":  # an engine that held the lease through an outage of the database has it still
+            return "store_recovered" if self._state is not None and self._state.is_held else "lease_acquired"
+        return "waiting_for_database" if state.state == "waiting" else "standing_by"
 
 
 def home_identity(home: Path) -> str:
-    """Names a home within this boot, under whatever path it is seen: a copy of it is another one. Raises OSError."""
+    """Identifies a state directory within this boot, by whichever path it is reached. Raises OSError."""
     found = home.stat()
     return f"{boot_id()}/{found.st_dev}/{found.st_ino}"
 

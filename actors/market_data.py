@@ -1,4 +1,4 @@
-"""The market as all strategies see it: one fetch per (venue, symbol, interval) however many ask, with indicators."""
+"""Market data for all strategies: one fetch per (venue, symbol, interval) however many ask, with indicators."""
 
 import threading
 import time
@@ -27,12 +27,12 @@ FETCHED_CANDLES: Final = 100
 SNAPSHOT_CANDLES: Final = 10
 _THREADS: Final = 4
 _RETRY_S: Final = 1.0
-_JUST_FETCHED_S: Final = 1.0
+_JUST_FETCHED_S: Final = 1.0  # a snapshot this new is used whatever the venue's clock says
 _PERCENT: Final = 100
 _MINUTE_MS: Final = 60_000
 _MAX_RETRY_S: Final = 3_600.0
 _UNKNOWN_SYMBOL_RETRY_S: Final = 30.0
-_EVICT_AFTER_S: Final = 3_600.0
+_EVICT_AFTER_S: Final = 3_600.0  # since the last ask for the key
 _TICKER_INTERVAL: Final = "1m"
 
 
@@ -43,7 +43,7 @@ class SeriesKey(NamedTuple):
 
 
 class MarketDataClient(Protocol):
-    """What is needed of `engine.venues.market_data.client.MarketData`."""
+    """The part of `engine.venues.market_data.client.MarketData` that is used here."""
 
     def fetch_candles(self, symbol: str, interval: str = "1m", limit: int = 100) -> CandleSeries: ...
 
@@ -55,7 +55,7 @@ class MarketDataClient(Protocol):
 
 
 class FetchFailure(NamedTuple):
-    """Why there is no data, and until when (monotonic) not to ask again."""
+    """Why there is no data; `until` (monotonic seconds) it is not fetched again."""
 
     kind: str
     reason: str
@@ -71,7 +71,7 @@ class CachedSnapshot(NamedTuple):
 
 
 class FetchCompleted(NamedTuple):
-    """From a fetching thread to the actor: never leaves the process."""
+    """From a fetching thread to the actor; it stays in this process."""
 
     key: SeriesKey
     result: CachedSnapshot | FetchFailure
@@ -80,7 +80,7 @@ class FetchCompleted(NamedTuple):
 
 @dataclass
 class CacheEntry:
-    """All that is known of one key."""
+    """State of one key. Times are monotonic seconds; `waiting` are replies for the fetch under way."""
 
     cached: CachedSnapshot | None = None
     compute_fresh_until: float = 0.0
@@ -91,7 +91,7 @@ class CacheEntry:
 
 
 class MarketDataActor(Actor):
-    """Replies to `GetSnapshot` from memory while it is fresh, else when the one fetch under way is done."""
+    """Replies to `GetSnapshot` from its cache while that is fresh, else when the fetch under way has ended."""
 
     def __init__(self, settings: MarketDataSettings, peers: Peers) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class MarketDataActor(Actor):
             return None
         return super().receive(message)
 
-    def close(self, grace_s: float) -> None:  # noqa: ARG002 - a fetch is nothing that needs finishing
+    def close(self, grace_s: float) -> None:  # noqa: ARG002 - an unfinished fetch loses nothing
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def on_stop(self) -> None:
@@ -156,7 +156,7 @@ class MarketDataActor(Actor):
             self._log_gaps(fetched.key, snapshot.filled_count)
         else:
             entry.failure = fetched.result
-            if fetched.result.retry_after_s is not None:  # 418 and 429 are meant for the address, not for the symbol
+            if fetched.result.retry_after_s is not None:  # 418 and 429 concern this host's address, not the symbol
                 self._venue_refusals[fetched.key.venue] = fetched.result
         waiting, entry.waiting = entry.waiting, []
         now = time.monotonic()
@@ -176,11 +176,11 @@ class MarketDataActor(Actor):
             self._series_with_gaps.discard(key)
 
     def _reply_from_cache(self, key: SeriesKey, entry: CacheEntry, now: float) -> Message:
-        """The last known data with its age, unless it is too old; then why there is none."""
+        """The cached snapshot with its age; an `ErrorReply` if there is none, or if it is too old."""
         if entry.cached is not None:
             snapshot, at = entry.cached
             venue_now_ms = self._clocks[key.venue].estimate_ms(now)
-            # At a great speed several candles pass while the answer travels; what is this new is not old.
+            # With a simulated market at high speed several candles may pass while the response travels.
             if not is_too_old(snapshot, snapshot.as_of_ms if now - at < _JUST_FETCHED_S else venue_now_ms):
                 age_s = max(0.0, (venue_now_ms - snapshot.as_of_ms) / 1_000)
                 return Snapshot(snapshot=snapshot.model_copy(update={"age_s": age_s}))
@@ -192,7 +192,7 @@ class MarketDataActor(Actor):
         return ErrorReply(kind=kind, reason=failure.reason, retry_after_s=wait_s)
 
     def _fetch(self, key: SeriesKey) -> None:
-        """On a thread of the pool; whatever happens, the actor hears of it."""
+        """Runs on a thread of the pool, and sends the actor the result or the failure."""
         start = time.monotonic()
         result = self._fetch_or_failure(key)
         now = time.monotonic()
@@ -208,7 +208,7 @@ class MarketDataActor(Actor):
         except UpstreamUnavailable as error:
             wait_s = min(max(error.retry_after_s or 0.0, _RETRY_S), _MAX_RETRY_S)
             return FetchFailure("unavailable", str(error), time.monotonic() + wait_s, error.retry_after_s)
-        except Exception as error:  # a thread's boundary: those who wait must hear that it failed
+        except Exception as error:  # the boundary of a thread: waiting asks need a reply
             logger.exception("fetch_failed", venue=key.venue, symbol=key.symbol)
             return FetchFailure("error", f"{type(error).__name__}: {error}", time.monotonic() + _RETRY_S)
 
@@ -233,7 +233,7 @@ def _fetch_snapshot(key: SeriesKey, client: MarketDataClient) -> CachedSnapshot:
     get_interval_ms(key.interval)
     feed = client.fetch_candles(key.symbol, key.interval, FETCHED_CANDLES)
     at = time.monotonic()
-    # Only the shortest candles need the price of now; the last close says enough about longer ones.
+    # Only for the shortest interval a separate price is fetched; for longer ones the last close is close enough.
     ticker = client.fetch_ticker(key.symbol) if key.interval == _TICKER_INTERVAL else None
     funding = _fetch_funding(key.symbol, client) if ticker else None
     if ticker is not None and is_old_price(ticker.at_ms, key.interval, feed.now_ms):
@@ -257,7 +257,7 @@ def _fetch_snapshot(key: SeriesKey, client: MarketDataClient) -> CachedSnapshot:
 
 
 def _fetch_funding(symbol: str, client: MarketDataClient) -> FundingState | None:
-    """None where it cannot be told: no decision waits for it."""
+    """None if it cannot be read: a snapshot is complete without it."""
     try:
         return client.fetch_funding(symbol)
     except (StrategyFault, UpstreamUnavailable) as error:

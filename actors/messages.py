@@ -1,4 +1,4 @@
-"""Messages that the trading actors send each other: frozen, validated types that travel as JSON."""
+"""Messages between the trading actors: frozen, validated types that travel as JSON."""
 
 from decimal import Decimal
 from typing import Literal
@@ -26,7 +26,7 @@ class Snapshot(Message):
 
 
 class AcquirePermit(Ask):
-    """Asks for one request of about `tokens` (prompt and answer) on `model`. Waits in the limiter's fair queue."""
+    """Asks the limiter for one request to `model` of at most `tokens` (prompt and answer); waits in its fair queue."""
 
     strategy_id: UUID
     model: str
@@ -40,12 +40,12 @@ class Permit(Message):
 
 
 class ReleasePermit(Message):
-    """Tells the limiter how the request ended. `tokens` is None when nothing was sent.
+    """Tells the limiter how the request ended. `tokens` are those it used, None when nothing was sent.
 
-    `requests_per_day` and `tokens_per_minute` are limits announced by the provider's headers. `refused` says that it
-    refused for now, `limit` by which limit where it said so, `retry_after_s` for how long where it said so.
-    `account_refused` is why the provider refuses every request of this host, `gone` why it does not serve the model;
-    `reason` are its words. `is_served` says that it does serve: none of these where nothing proves it.
+    `requests_per_day` and `tokens_per_minute` are limits that the provider's headers announced. With `refused` the
+    provider refused for now: by `limit` and for `retry_after_s` seconds where it said so, with the words `reason`.
+    `account_refused` is why it refuses every request of this host, `gone` why it does not serve the model. `is_served`
+    is true only when the answer proves that it serves the model.
     """
 
     permit_id: UUID
@@ -72,13 +72,13 @@ class PriorLlmRequests(Frozen):
 
 
 class PriorLlmUsage(Message):
-    """Lease actor to limiter: what another home's engine asked of models before this one took over, oldest first."""
+    """Engine lease to limiter: what the engine before this one asked of models in the last minute, oldest first."""
 
     asked: tuple[PriorLlmRequests, ...]
 
 
 class LlmDemand(Frozen):
-    """How many strategies want `model` (None: the settings' own) every `cadence_s` seconds."""
+    """The number of strategies that ask `model` (None: the settings' own) every `cadence_s` seconds."""
 
     model: str | None
     cadence_s: float
@@ -86,7 +86,7 @@ class LlmDemand(Frozen):
 
 
 class LlmDemandReport(Message):
-    """Roster to limiter: all that is wanted now."""
+    """Strategy watcher to limiter: the demand of all running strategies."""
 
     demands: tuple[LlmDemand, ...]
 
@@ -95,13 +95,15 @@ class LlmDemandReport(Message):
 
 
 class SignalQueued(Message):
+    """Strategy to dispatcher: the signal is in the outbox."""
+
     signal_id: UUID
 
 
 class EngineState(Message):
-    """Lease actor to monitor: whether this engine holds the database's lease, and who does otherwise.
+    """Engine lease to monitor: whether this engine holds the lease, and `location` and `epoch` of the holder.
 
-    `state` is running, standing by, or waiting (for the database, which an engine that holds the lease does as well).
+    `state` is running, standing by, or waiting for the database; the last may be with or without the lease.
     """
 
     state: Literal["running", "standing by", "waiting"]
@@ -112,26 +114,26 @@ class EngineState(Message):
 
 
 class UnattendedPositions(Message):
-    """Roster to monitor, now and then: how many positions no strategy steers, in each book."""
+    """Strategy watcher to monitor, every 15 s: the number of open positions without a running strategy, by book."""
 
     paper: int
     live: int
 
 
 class StrategyChanged(Message):
-    """Roster to a strategy: its row is another; read it now."""
+    """Strategy watcher to a strategy: its row has changed; read it now."""
 
     revision: str
 
 
-# events for the monitor; told, never waited for
+# events for the monitor: sent with `tell`, never waited for
 
 
 class CycleFinished(Message):
     """`outcome` is ok, skip_<kind>, fault, cut, upstream_<service> or abandoned; `next_tick_at` is Unix seconds.
 
-    Of a breaker that is not closed: when a cycle next runs as its probe, when it was last closed (Unix seconds), and
-    the failure that opened it.
+    Set only while the breaker is not closed: `probe_at`, when the next cycle runs as a probe; `breaker_since`, when it
+    opened (both Unix seconds); and `breaker_reason`, the failure that opened it.
     """
 
     strategy_id: UUID
@@ -181,15 +183,17 @@ class SignalAttempted(Message):
 
 
 class OutboxState(Message):
+    """Dispatcher to monitor, every second: the number of signals that have not reached an end."""
+
     pending: int
 
 
 class LimiterState(Message):
     """Queue and use of each limit, by model; `used` and `limit` are keyed rpm, tpm, rpd, tpd, concurrency.
 
-    Need and limit in requests a minute and the cadence that is left are those of `engine.ratelimit.capacity.Capacity`.
-    `gone` is why the provider does not serve the model any more. `refused_until` (Unix seconds) and `refused_by`, in
-    words, tell of a refusal for now, `account_refused` of one of everything.
+    `need_rpm`, `limit_rpm`, `limited_by` and `effective_cadence_s` are those of `engine.ratelimit.capacity.Capacity`.
+    `gone` is why the provider does not serve the model any more. While it refuses for a time, `refused_until` is the
+    end (Unix seconds) and `refused_by` the limit in words; `account_refused` is why it refuses every request.
     """
 
     model: str

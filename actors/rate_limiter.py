@@ -1,4 +1,4 @@
-"""The shared limiter: every request to the model passes here, so that the provider's limits hold for the whole host."""
+"""Permits for requests to the model, for all strategies: the provider's limits hold for the whole host."""
 
 import time
 from typing import Any, Final
@@ -16,7 +16,8 @@ from actors.messages import (
     ReleasePermit,
 )
 from actors.runtime.actor import Actor, Peers, ReplyFuture
-from actors.runtime.messages import ErrorReply, Message, StrategyEnded
+from actors.runtime.messages import ChildEnded, ErrorReply, Message
+from actors.strategy_process import parse_strategy_id
 from engine.domain.completion import LIMIT_WORDS
 from engine.domain.provider_messages import describe_refusal
 from engine.llm.model_availability import ACCOUNT, Availability
@@ -32,14 +33,14 @@ logger = structlog.get_logger()
 _BUSY_TICK_S: Final = 0.02
 _IDLE_TICK_S: Final = 0.1
 _REPORT_S: Final = 1.0
-_REPLY_MARGIN_S: Final = 0.05  # so that "there is no permit" arrives before the asker stops listening
-_PERMIT_GRACE_S: Final = 5.0
-_MIN_REPORTED_REFUSAL_S: Final = 60.0  # a shorter refusal is the ordinary way of a limit, and told in the log alone
+_REPLY_MARGIN_S: Final = 0.05  # so that "no permit" arrives before the asker's deadline
+_PERMIT_GRACE_S: Final = 5.0  # beyond the request's own timeout; then a permit that was not released counts as lost
+_MIN_REPORTED_REFUSAL_S: Final = 60.0  # shorter refusals are usual at a limit, and are only logged
 _EWMA_WEIGHT: Final = 0.05  # weight of the latest request in what a request uses
 
 
 class RateLimiter(Actor):
-    """Replies to `AcquirePermit` when the permit is granted, or with `Failed` when its time is up or the model gone."""
+    """Replies to `AcquirePermit` when the permit is granted, or with `ErrorReply` when it cannot be granted in time."""
 
     def __init__(self, settings: RateLimiterSettings, peers: Peers) -> None:
         super().__init__()
@@ -95,13 +96,13 @@ class RateLimiter(Actor):
         if isinstance(message, PriorLlmUsage):
             self._count_prior_usage(message)
             return None
-        if isinstance(message, StrategyEnded):
-            self._handle_strategy_ended(message)
+        if isinstance(message, ChildEnded):
+            self._release_ended_strategy(message)
             return None
         return super().receive(message)
 
     def on_stop(self) -> None:
-        """On the thread that writes: a permit that comes back meanwhile would open the journal again."""
+        """Closes the journal here, on the actor's thread: a permit released later would open it again."""
         self._journal.close()
 
     def _acquire(self, ask: AcquirePermit) -> Message | ReplyFuture:
@@ -123,7 +124,7 @@ class RateLimiter(Actor):
         return reply
 
     def _find_refusal(self, ask: AcquirePermit, permits: PermitScheduler, now: float) -> ErrorReply | None:
-        """Why there can be no permit for `ask`, as far as is known at once."""
+        """Why `ask` cannot be granted before its deadline, as far as that is known now; None if it may be."""
         impossible = permits.find_impossible_reason(ask.tokens)
         if impossible is not None:
             return ErrorReply(kind=SkipKind.TOO_LARGE, reason=impossible)
@@ -142,10 +143,13 @@ class RateLimiter(Actor):
             self._get_permits(asked.model).restore(asked.at, asked.tokens, asked.requests)
             self._journal.append(asked.model, asked.at, asked.tokens, asked.requests)
 
-    def _handle_strategy_ended(self, message: StrategyEnded) -> None:
+    def _release_ended_strategy(self, message: ChildEnded) -> None:
+        strategy_id = parse_strategy_id(message.name)
+        if strategy_id is None:
+            return
         for model, permits in self._permits.items():
-            if permits.release_strategy(message.strategy_id, message.at):
-                del self._replies[model, message.strategy_id]  # nobody is there to hear it
+            if permits.release_strategy(strategy_id, message.at):
+                del self._replies[model, strategy_id]  # its asker has ended
             self._grant_waiting(model, time.monotonic())
 
     def _release(self, message: ReleasePermit) -> None:
@@ -171,14 +175,14 @@ class RateLimiter(Actor):
             logger.info("limits_announced", model=model, **permits.limits.model_dump())
 
     def _update_average_tokens(self, model: str, **tokens: int) -> None:
-        """Moves the averages of `reserved` and `used` tokens towards the latest request's; the first is an average."""
+        """Updates the exponentially weighted averages of `reserved` and `used` tokens, from the first value on."""
         averages = self._average_tokens.setdefault(model, {})
         for name, value in tokens.items():
             average = averages.get(name, float(value))
             averages[name] = average + (value - average) * _EWMA_WEIGHT
 
     def _back_off(self, message: ReleasePermit, permits: PermitScheduler, now: float) -> None:
-        """Everybody waits; told once, however many were under way."""
+        """Holds all requests to the model after a refusal. Logs it once, however many requests were under way."""
         words = LIMIT_WORDS[message.limit.name] if message.limit else message.reason or "too many requests"
         is_new = permits.back_off(now, message.retry_after_s, words)
         if is_new and permits.refusal is not None:
@@ -188,7 +192,7 @@ class RateLimiter(Actor):
             )
 
     def _update_availability(self, message: ReleasePermit, now: float) -> None:
-        """Each change is told once for the whole host, however many strategies want the model."""
+        """Records what the answer says of model and account. Each change is logged once for the whole host."""
         model = message.model
         if message.gone is not None and self._model_availability.mark_unavailable(model, message.gone, now):
             advice = "name another one in GROQ_MODEL or in the rows"
@@ -241,7 +245,7 @@ class RateLimiter(Actor):
             self._peers.tell("monitor", state.model_copy(update=capacity_report.model_dump()))
 
     def _group_demand_by_model(self) -> dict[str, list[Demand]]:
-        """By model. Who names none asks the settings' model that was asked last: another one may be gone."""
+        """Demand by model. Strategies that name none ask the model of the settings that was asked last."""
         wants: dict[str, list[Demand]] = {}
         for demand in self._demands:
             want = Demand(cadence_s=demand.cadence_s, strategies=demand.strategies)
@@ -249,7 +253,7 @@ class RateLimiter(Actor):
         return wants
 
     def _check_capacity(self, model: str, wants: list[Demand], permits: PermitScheduler) -> Capacity:
-        """Need against limit, told in the log whenever the verdict is another."""
+        """Compares the strategies' need with the limits, and logs when the result has changed."""
         found = compute_capacity(wants, permits.limits, RequestTokens(**self._average_tokens.get(model, {})))
         verdict = (
             found.need_rpm if found.is_insufficient else 0.0,

@@ -1,4 +1,4 @@
-"""The market and the limiter as a cycle sees them, reached as peers."""
+"""Market data and rate limiter for a strategy's cycle, asked as peers in other processes."""
 
 from uuid import UUID
 
@@ -14,14 +14,17 @@ _STRATEGY_FAULT_KINDS = frozenset({SkipKind.UNKNOWN_SYMBOL, SkipKind.TOO_LARGE})
 
 
 class SharedServicesClient:
-    """One strategy's way to the shared actors. A refusal is a Skip, or a StrategyFault if it is the row's own doing."""
+    """One strategy's client of the shared actors. A refusal raises CycleSkipped, or StrategyFault."""
 
     def __init__(self, peers: Peers, strategy_id: UUID) -> None:
         self._peers = peers
         self._id = strategy_id
 
     def snapshot(self, venue: str, symbol: str, interval: str, deadline: float) -> MarketSnapshot:
-        """Raises Skip when there is no usable data by `deadline`, StrategyFault for a symbol that does not exist."""
+        """The latest snapshot. `deadline` is monotonic seconds.
+
+        Raises CycleSkipped when there is no usable data by then, StrategyFault for a symbol that does not exist.
+        """
         ask = GetSnapshot(venue=venue, symbol=symbol, interval=interval, deadline=deadline)
         try:
             return self._peers.ask("market", ask, Snapshot).snapshot
@@ -29,10 +32,10 @@ class SharedServicesClient:
             raise _to_domain_error(skip) from None
 
     def acquire(self, model: str, tokens: int, *, holds_position: bool, deadline: float) -> PermitGrant:
-        """Raises Skip when there is no permit by `deadline`, StrategyFault when there can never be one.
+        """A permit for one request of at most `tokens`, by the monotonic `deadline`.
 
-        Raises ModelGone or UpstreamUnavailable when the provider told another strategy that it does not serve the
-        model, or refuses the account.
+        Raises CycleSkipped when there is none by then, StrategyFault when there can never be one, and ModelUnavailable
+        or LlmUnavailable when the provider does not serve the model or refuses the account.
         """
         ask = AcquirePermit(
             strategy_id=self._id, model=model, tokens=tokens, holds_position=holds_position, deadline=deadline
@@ -44,7 +47,7 @@ class SharedServicesClient:
         return PermitGrant(permit.permit_id, permit.waited_s, tokens)
 
     def release(self, granted: PermitGrant, call: LlmCall) -> None:
-        """Unknown use counts as all that was reserved."""
+        """Returns the permit. A request whose use is unknown counts with all tokens that were reserved."""
         used = granted.tokens if call.tokens is None else call.tokens
         message = ReleasePermit(
             permit_id=granted.permit_id,

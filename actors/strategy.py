@@ -1,4 +1,4 @@
-"""One strategy's actor: its cadence, its breaker and what its failures lead to, around plain cycles."""
+"""One strategy's actor: runs its cycles on its cadence, keeps its circuit breaker, and pauses or ends it."""
 
 import re
 import time
@@ -36,7 +36,7 @@ from engine.store.store import open_store
 
 logger = structlog.get_logger()
 
-# How soon to look again while the row could not be read, or while a pause could not be written.
+# Until the next attempt to read the row, or to write a pause, after one that failed.
 _RETRY_S: Final = 5.0
 _BREAKER_OPEN_OUTCOME: Final = "skip_breaker_open"
 _MAX_LOGGED_PROBLEMS: Final = 100
@@ -44,7 +44,7 @@ _NUMBER: Final = re.compile(r"[0-9][0-9.:]*")
 
 
 class StrategyActor(Actor):
-    """Runs one cycle per tick of its grid. `tick_deadline_s` is the longest that a tick takes."""
+    """Runs one cycle per tick of its cadence. A tick takes at most `tick_deadline_s`."""
 
     def __init__(self, settings: StrategySettings, peers: Peers, strategy_id: UUID, engine: UUID | None = None) -> None:
         super().__init__()
@@ -111,13 +111,13 @@ class StrategyActor(Actor):
         return self._due
 
     def next_retry_at(self, now: float) -> float:
-        """Each has moments of its own for that: a database that is back is not asked by all of them at once."""
+        """The next attempt, at moments that differ by strategy: not all of them ask a database at once that is back."""
         return find_next_tick(build_cadence(self._id, _RETRY_S), now)
 
     def _reload_row(self, now: float) -> bool:
-        """Reads the row between cycles: its cadence, and whether it is wanted at all.
+        """Reads the row between cycles: its cadence, and whether it should run. False if it should not, or is unknown.
 
-        Until it can be read nothing is decided: a tick that passes meanwhile is over, as one whose cycle failed.
+        Until it can be read no cycle runs: a tick that is due meanwhile counts as a failed cycle.
         """
         start = time.monotonic()
         try:
@@ -138,7 +138,7 @@ class StrategyActor(Actor):
 
     def _apply_row(self, strategy: Strategy, now: float) -> None:
         self._name = strategy.name
-        if strategy.running_since != self._running_since:  # somebody has resumed the row: what was before is history
+        if strategy.running_since != self._running_since:  # it was paused and started again: a new breaker
             self._running_since = strategy.running_since
             self._set_breaker(Breaker())
         cadence = build_cadence(self._id, strategy.cadence_seconds)
@@ -170,7 +170,7 @@ class StrategyActor(Actor):
         return max(0, count_missed_ticks(self._cadence, self._last_tick_at, self._due) - 1)
 
     def _finish_cycle(self, outcome: CycleOutcome, *, lateness_s: float, missed: int) -> None:
-        """Settles the breaker, tells everybody, and pauses or ends the strategy where that is due."""
+        """Updates the breaker, sends the cycle's events, and pauses or ends the strategy where that is due."""
         self._set_breaker(_next_breaker(self._breaker, outcome.failure, time.monotonic()))
         if outcome.signal_id is not None:
             self._peers.tell("dispatcher", SignalQueued(signal_id=outcome.signal_id))
@@ -184,7 +184,7 @@ class StrategyActor(Actor):
             self._pause(self._breaker.pause_reason)
 
     def _pause(self, reason: str) -> None:
-        """Until it can be written, the verdict stands in the breaker, or is come to again by the next cycle."""
+        """Pauses the row. If that cannot be written now, the breaker keeps the reason, or the next cycle finds it."""
         try:
             with report_refusals_as_outages():
                 self._store.pause_strategy(self._id, reason)
@@ -196,14 +196,14 @@ class StrategyActor(Actor):
         self._end_strategy("paused")
 
     def _end_strategy(self, reason: str | None) -> None:
-        """The row does not want to run: its failures are history, whoever resumes it starts afresh."""
+        """Ends this process well; a row that is started again begins with a new breaker."""
         self._set_breaker(Breaker())
         self._log.info("strategy_finished", reason=reason)
         self.is_done = True
 
     def _set_breaker(self, breaker: Breaker) -> None:
         was = self._breaker.state
-        if breaker.state != was:  # a probe that fails is no news, and an end is none to worry about
+        if breaker.state != was:  # a failed probe changes nothing for people, and recovery is information
             log = self._log.warning if was == "closed" else self._log.debug
             log = self._log.info if breaker.state == "closed" else log
             log("breaker", was=was, now=breaker.state, reason=breaker.reason)
@@ -219,11 +219,11 @@ class StrategyActor(Actor):
             self._log.info("decided", signal=outcome.signal_id, **_build_decision_log(decision))
             self._logged_problems.clear()
             self._log_missing_data(outcome)
-        elif outcome.outcome != _BREAKER_OPEN_OUTCOME:  # of which the breaker has told
+        elif outcome.outcome != _BREAKER_OPEN_OUTCOME:  # which was logged with the breaker's change
             self._log_problem_once(outcome)
 
     def _log_missing_data(self, outcome: CycleOutcome) -> None:
-        """Logs which symbols the cycles go on without, when these become others."""
+        """Logs the symbols that cycles go on without, when these have changed."""
         missing = frozenset(outcome.without_data)
         if missing and missing != self._symbols_without_data:
             reasons = "; ".join(outcome.without_data.values())
@@ -233,7 +233,7 @@ class StrategyActor(Actor):
         self._symbols_without_data = missing
 
     def _log_problem_once(self, outcome: CycleOutcome) -> None:
-        """Each trouble once until a cycle goes through, however often it comes back with other figures in it."""
+        """Logs each problem once until a cycle succeeds; numbers in its text make no difference."""
         problem = _NUMBER.sub("#", f"{outcome.outcome} {outcome.reason}")
         if problem not in self._logged_problems:
             self._log.warning("cycle", outcome=outcome.outcome, reason=outcome.reason)
@@ -267,7 +267,7 @@ class StrategyActor(Actor):
         self._peers.tell("monitor", event.model_copy(update=breaker_fields))
 
     def _build_breaker_fields(self, unix_s: float) -> dict[str, object]:
-        """Why no cycle runs and until when, for people; `unix_s` added to a monotonic moment is its Unix time."""
+        """Why no cycle runs and until when. `unix_s` is the Unix time of the monotonic clock's zero."""
         if self._breaker.state == "closed":
             return {}
         is_open = self._breaker.state == "open"
@@ -286,7 +286,7 @@ def _next_breaker(breaker: Breaker, failure: SparkyError | None, now: float) -> 
 
 
 def _build_decision_log(decision: Decision) -> dict[str, object]:
-    """A decision as a line of the log tells it; what the model wrote is cut to one short line elsewhere."""
+    """The fields of a decision's log line; the renderer cuts the model's text."""
     entry = decision.action in (Action.LONG, Action.SHORT)
     return {
         "action": decision.action.value,
@@ -304,6 +304,6 @@ def _build_llm_called(strategy_id: UUID, call: LlmCall) -> LlmCalled:
 
 
 def make(settings: StrategySettings, peers: Peers, argument: str) -> StrategyActor:
-    """`argument` is the strategy's id and the run of its engine, if there is one."""
+    """`argument` is the strategy's id, and after a slash the id of the engine's run, if there is one."""
     strategy_id, _, engine = argument.partition("/")
     return StrategyActor(settings, peers, UUID(strategy_id), UUID(engine) if engine else None)

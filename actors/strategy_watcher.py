@@ -1,4 +1,4 @@
-"""Knows which strategies should run: reads it from the store and tells the supervisor, which never sees a database."""
+"""Reads from the store which strategies should run, and tells the supervisor, which has no database."""
 
 import time
 from collections import Counter
@@ -10,7 +10,8 @@ import structlog
 
 from actors.messages import LlmDemand, LlmDemandReport, StrategyChanged, UnattendedPositions
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import DesiredStrategies, DesiredStrategy, Message, StrategyParked
+from actors.runtime.messages import ChildParked, DesiredChild, DesiredChildren, Message
+from actors.strategy_process import build_process_name, parse_strategy_id
 from engine.domain.errors import Superseded
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.settings.component_settings import StrategyWatcherSettings
@@ -21,11 +22,11 @@ from engine.store.store import Store, open_store
 logger = structlog.get_logger()
 
 UNATTENDED_EVERY_S: Final = 15.0
-_MAX_WRITE_S: Final = 5.0  # within a tick: a thousand rows to pause must not keep this actor from its promise
+_MAX_WRITE_S: Final = 5.0  # of one tick: a thousand rows to pause must not take longer than the tick's deadline
 
 
 class StrategyWatcher(Actor):
-    """While the store is down the supervisor hears nothing and keeps running what runs."""
+    """While the store is away it sends nothing, so that the supervisor goes on with the strategies that run."""
 
     def __init__(self, store: Store, peers: Peers, poll_s: float) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class StrategyWatcher(Actor):
         self._peers = peers
         self._poll_s = poll_s
         self._revisions: dict[UUID, str] = {}
-        self._parked: dict[UUID, StrategyParked] = {}
+        self._parked: dict[UUID, ChildParked] = {}
         self._store_is_up = True
         self._next_count_at = 0.0
         self._can_count_unattended = True
@@ -50,17 +51,20 @@ class StrategyWatcher(Actor):
         return now + self._poll_s
 
     def receive(self, message: Message) -> None:
-        if not isinstance(message, StrategyParked):
-            raise TypeError(f"the roster does not know {type(message).__name__}")
-        self._parked[message.strategy_id] = message
+        if not isinstance(message, ChildParked):
+            raise TypeError(f"the strategy watcher does not know {type(message).__name__}")
+        strategy_id = parse_strategy_id(message.name)
+        if strategy_id is not None:
+            self._parked[strategy_id] = message
 
     def should_tick_now(self, message: Message) -> bool:
-        return isinstance(message, StrategyParked)
+        return isinstance(message, ChildParked)
 
     def _pause_parked(self, rows: Iterable[RunnableStrategy], until: float) -> set[UUID]:
-        """Writes each parking into its row; whose that was. What cannot be written now is kept for the next tick.
+        """Pauses the rows of parked strategies, and returns the ids of those that were paused.
 
-        A row that has changed since is left alone: the supervisor starts it afresh.
+        What cannot be written before `until` (monotonic seconds) is kept for the next tick. A row that has changed
+        since its strategy was parked is left alone: the supervisor starts it afresh.
         """
         revisions = {row.id: row.revision for row in rows}
         written = set()
@@ -75,23 +79,22 @@ class StrategyWatcher(Actor):
 
     def _publish(self, rows: Sequence[RunnableStrategy]) -> None:
         wanted = tuple(
-            DesiredStrategy(id=row.id, name=row.name, cadence_s=float(row.cadence_seconds), revision=row.revision)
-            for row in rows
+            DesiredChild(name=build_process_name(row.id), title=row.name, revision=row.revision) for row in rows
         )
-        self._peers.tell("supervisor", DesiredStrategies(strategies=wanted))
+        self._peers.tell("supervisor", DesiredChildren(children=wanted))
         self._peers.tell("limiter", LlmDemandReport(demands=_build_demands(rows)))
         for row in rows:
             if self._revisions.get(row.id, row.revision) != row.revision:
-                self._peers.tell(f"strategy-{row.id}", StrategyChanged(revision=row.revision))
+                self._peers.tell(build_process_name(row.id), StrategyChanged(revision=row.revision))
         revisions = {row.id: row.revision for row in rows}
         if revisions != self._revisions:
-            self._next_count_at = 0.0  # what a strategy held may have nobody now
+            self._next_count_at = 0.0  # positions of a strategy that was stopped may be unattended now
         self._revisions = revisions
 
     def _count_unattended(self, now: float) -> None:
-        """Now and then, and when other rows run. While the database is away the monitor hears nothing.
+        """Tells the monitor the number of unattended positions, every 15 s and when the running rows have changed.
 
-        A schema without the function (it comes with a migration) is no reason to end: strategies run without it.
+        A schema that lacks the function, which came with a migration, is logged once: strategies run without it.
         """
         if now < self._next_count_at:
             return
@@ -108,11 +111,14 @@ class StrategyWatcher(Actor):
     def _log_store_state(self, *, up: bool, reason: str | None = None) -> None:
         if up != self._store_is_up:
             self._store_is_up = up
-            logger.warning("store_recovered" if up else "store_unavailable", reason=reason)
+            if up:
+                logger.info("store_recovered")
+            else:
+                logger.warning("store_unavailable", reason=reason)
 
 
 def _build_demands(rows: Iterable[RunnableStrategy]) -> tuple[LlmDemand, ...]:
-    """Without rows whose model no provider has: their strategies are faulted and never ask."""
+    """Groups rows by model and cadence. Rows with an invalid model name are left out: their strategies never ask."""
     counts = Counter((row.model, float(row.cadence_seconds)) for row in rows if _is_valid_model(row.model))
     return tuple(
         LlmDemand(model=model, cadence_s=cadence_s, strategies=count) for (model, cadence_s), count in counts.items()
@@ -127,5 +133,5 @@ def _is_valid_model(model: str | None) -> bool:
 
 
 def make(settings: StrategyWatcherSettings, peers: Peers, argument: str) -> StrategyWatcher:
-    """`argument` is the run of the engine."""
+    """`argument` is the id of the engine's run."""
     return StrategyWatcher(open_store(settings, keep=True, engine=UUID(argument)), peers, settings.sparky_roster_poll_s)

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     sparky = Sparky(home / "home", SPARKY_SIM_SPEED="1")
     try:
         sparky.start("--no-demo")
-        sparky.wait_for(lambda: sparky.process_of("roster"), "Sparky being up")  # the last of the boot
+        sparky.wait_for(lambda: sparky.process_of("strategy-watcher"), "Sparky being up")  # the last of the boot
         _measure(sparky, size, has_profile=given.profile)
     finally:
         sparky.close()

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from actors.runtime.forkserver import die_with_parent, warm_up
 from actors.runtime.restart_policy import describe_exit
 from actors.shared_services import SharedServicesClient
-from actors.warmup.cycles import FAKE_ROWS, NIL_ID, FakePeers
+from actors.warmup.cycles import ENTRY, FAKE_ROWS, NIL_ID, FakePeers
 from actors.warmup.fake_postgres import serve_fake_postgres
 from engine.deciding.commit_gate import CommitGate
 from engine.deciding.cycle import run_cycle
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--small", action="store_true", help="one cycle, to see that it runs")
     given = parser.parse_args(arguments)
     cycles = 1 if given.small else given.cycles
-    warm_up()
+    warm_up(ENTRY)
     idle = os.fork()
     if idle == 0:
         die_with_parent(signal.SIGKILL)

@@ -49,7 +49,7 @@ def test_a_killed_child_is_started_again_and_the_others_are_left_alone(run_dir: 
 def test_strategies_come_and_go_with_the_roster(run_dir: Path) -> None:
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
     wanted = strategies_file(run_dir, first)
-    with Supervised(run_dir, [spec("roster", "file_roster", argument=str(wanted))]) as running:
+    with Supervised(run_dir, [spec("strategy-watcher", "file_roster", argument=str(wanted))]) as running:
         one = running.wait_for(f"strategy-{first}", "running")
         strategies_file(run_dir, second)
         running.wait_for(f"strategy-{second}", "running")

@@ -133,7 +133,7 @@ def build(
     funding = FundingJob(store, venues, clock, metrics)
     recovery = Recovery(store, pipeline, clock, metrics)
     health = Health(health_store or store, clock, metrics, is_active)
-    workers = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="signal")
+    workers = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="webhook-worker")
     return WebhookServer(
         app=_build_app(RouteHandlers(signal_receiver, store, health, metrics, workers), settings, refusal_log),
         pipeline=pipeline,
@@ -147,8 +147,8 @@ def build(
         job_runners=tuple(
             JobRunner(name, jobs, clock, settings.sparky_mark_interval_s, is_active)
             for name, jobs in (
-                ("marks", build_price_jobs(store, mark_to_market)),
-                ("accounts", build_account_jobs(recovery, protection_watchdog, reconciliation, orphan_orders)),
+                ("mark-to-market", build_price_jobs(store, mark_to_market)),
+                ("account-jobs", build_account_jobs(recovery, protection_watchdog, reconciliation, orphan_orders)),
                 ("funding", build_funding_jobs(funding)),
             )
         ),

@@ -12,38 +12,44 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = self._counter("requests", "Answers by route and HTTP status.", "route", "status")
+        self.requests = self._counter("requests", "HTTP responses by route and status.", "route", "status")
         self.duration = Histogram(
             "sparky_webhook_request_duration_seconds",
-            "From the whole body received to the answer, by route.",
+            "Time from the whole request body received to the response, by route.",
             ["route"],
             registry=self.registry,
             buckets=_SECONDS,
         )
         self.waiting = Gauge(
-            "sparky_webhook_waiting_signals", "Signals that wait for a place to execute.", registry=self.registry
+            "sparky_webhook_waiting_signals", "Signals that wait for a free execution slot.", registry=self.registry
         )
         self.fills = self._counter("fills", "Fills booked; kind is open or close, book paper or live.", "kind", "book")
         self.refusals = self._counter("risk_refusals", "Entries refused by a risk limit.", "limit_type")
         self.venue_failures = self._counter("venue_failures", "Orders that the venue did not fill.", "kind")
-        self.repeats = self._counter("repeats", "Requests answered with the first answer of the same signal.")
-        self.recovered = self._counter("recovered", "Requests found half done and settled.", "outcome")
+        self.repeats = self._counter(
+            "repeats", "Repeated requests, answered with the stored response of the same signal."
+        )
+        self.recovered = self._counter(
+            "recovered",
+            "Requests that an ended server had left unfinished and this one resumed, by outcome.",
+            "outcome",
+        )
         self.protective_exits = self._counter(
-            "protective_exits", "Stops and targets executed or found filled.", "reason"
+            "protective_exits", "Stop-losses and take-profits executed, or found filled at the venue.", "reason"
         )
         self.outside_exits = self._counter(
             "outside_exits",
-            "Positions, or parts of them, that ended at the venue without us (liquidated, adl, closed_at_venue).",
+            "Positions, or parts of them, closed at the venue by no order of ours (liquidated, adl, closed_at_venue).",
             "reason",
         )
         self.entries_undone = Counter(
             "sparky_webhook_entries_undone_total",
-            "Live entries taken back because their protection could not be placed.",
+            "Live entries closed again because their protection could not be placed.",
             registry=self.registry,
         )
         self.unprotected = Gauge(
             "sparky_webhook_unprotected_positions",
-            "Live positions that asked for a stop-loss or take-profit and lack it at the venue, at the last look.",
+            "Live positions whose stop-loss or take-profit was missing at the venue, at the last check.",
             registry=self.registry,
         )
         self.protection_failures = self._counter(
@@ -57,9 +63,9 @@ class Metrics:
             "Live positions whose missing protection was placed again.",
             registry=self.registry,
         )
-        self.leftovers = Counter(
-            "sparky_webhook_leftover_orders_total",
-            "Protective orders that waited at a venue for a position that has ended, and were cancelled.",
+        self.orphan_orders = Counter(
+            "sparky_webhook_orphan_orders_total",
+            "Protective orders of closed positions that were still open at the venue, and were cancelled.",
             registry=self.registry,
         )
         self.differences = Gauge(
@@ -78,7 +84,9 @@ class Metrics:
         self.is_active = Gauge(
             "sparky_webhook_active", "1 while this server executes, 0 while it stands by.", registry=self.registry
         )
-        self.mark_errors = self._counter("mark_errors", "Symbols that had no price to mark to.", "exchange", "symbol")
+        self.mark_errors = self._counter(
+            "mark_errors", "Symbols for which a round of marking to market got no price.", "exchange", "symbol"
+        )
         self.open_positions = Gauge(
             "sparky_webhook_open_positions", "Open positions at the last round of marking.", registry=self.registry
         )

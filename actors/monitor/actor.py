@@ -1,4 +1,4 @@
-"""The one place that counts: events fall in from every process, Prometheus, probes and people read them out."""
+"""The monitor: receives the events of all processes, counts them, and serves the counts over HTTP."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from actors.monitor.http import MonitorServer
 from actors.monitor.monitor_state import MonitorState
 from actors.monitor.persistent_counters import PersistentCounters, supervisor_identity
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import Message, StrategyParked, SupervisorReport
+from actors.runtime.messages import ChildParked, Message, SupervisorReport
 from engine.platform.metrics import Metrics
 from engine.platform.settings.component_settings import MonitorSettings
 
@@ -29,7 +29,7 @@ SAVE_EVERY_S: Final = 10.0
 
 
 class MonitorActor(Actor):
-    """Keeps one ordinary registry in this one process; nobody waits for it, so it asks nobody anything."""
+    """Keeps the one Prometheus registry. It asks no other process, so that it answers whatever else hangs."""
 
     tick_every_s = 2.0
 
@@ -46,7 +46,7 @@ class MonitorActor(Actor):
         self._save_at = 0.0
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SupervisorReport: lambda message: self.state.on_supervisor_report(message, time.monotonic()),
-            StrategyParked: lambda message: self.state.on_strategy_parked(message, time.time()),
+            ChildParked: lambda message: self.state.on_child_parked(message, time.time()),
             CycleFinished: self.state.on_cycle_finished,
             LlmCalled: self.state.on_llm_called,
             SignalAttempted: self.state.on_signal_attempted,
@@ -58,7 +58,7 @@ class MonitorActor(Actor):
         }
 
     def open(self) -> None:
-        """Goes on from what was counted before, then listens. Raises ConfigurationError when the port is taken."""
+        """Loads what the monitor before it counted, then listens. Raises ConfigurationError when the port is taken."""
         self._counters.load()
         self.state.restore(self._counters.get_saved_samples)
         self._server = MonitorServer(
@@ -66,7 +66,7 @@ class MonitorActor(Actor):
         )
 
     def tick(self, now: float) -> float:
-        """Asks its own server, so that a monitor that nobody can read is restarted: after three answers that failed."""
+        """Checks its own HTTP server. Raises RuntimeError after three failed checks: the process is restarted."""
         self._save_if_due(now)
         is_well = self._server is not None and self._server.is_responding()
         self._failed_checks = 0 if is_well else self._failed_checks + 1
@@ -75,7 +75,7 @@ class MonitorActor(Actor):
         return now + self.tick_every_s
 
     def _save_if_due(self, now: float) -> None:
-        """What nobody has scraped yet is kept, too: now and then, as it costs as much as a scrape."""
+        """Saves what was counted since the last scrape, every 10 s: each time costs as much as a scrape."""
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY_S
             self._counters.collect_and_save()

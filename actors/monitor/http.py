@@ -1,4 +1,4 @@
-"""The monitor's face: /metrics for Prometheus, /healthz for probes, /status for people; loopback unless told."""
+"""HTTP server of the monitor: /metrics for Prometheus, /healthz for probes, /status for `sparky status`."""
 
 import errno
 import hmac
@@ -25,7 +25,7 @@ from engine.platform.settings.settings import is_loopback, names_loopback
 Response = tuple[HTTPStatus, str, bytes]
 
 
-# Nothing here is a page: no browser shall run, frame, sniff or share it.
+# Responses are data for programs: a browser must neither execute, frame, cache nor share them.
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -36,11 +36,11 @@ SECURITY_HEADERS: Final = {
 
 
 class MonitorServer:
-    """Serves from threads of its own until `close`. Raises ConfigurationError when the address cannot be had.
+    """Serves from its own threads until `close`. Raises ConfigurationError when it cannot listen on the address.
 
-    With a `token`, /metrics and /status ask for it as a bearer token. On a loopback address only requests that name a
-    loopback host are answered, so that no web page reaches it by a name that it made resolve to this host; `is_fronted`
-    says that a proxy stands before it, which may pass other names on.
+    With a `token`, /metrics and /status require it as a bearer token. On a loopback address only requests whose Host
+    header names a loopback host are answered, against DNS rebinding: a web page could reach the server by a name that
+    resolves to this host. `is_fronted` says that a proxy is in front, which may pass on other names.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class MonitorServer:
 
 @dataclass(frozen=True)
 class AccessGuard:
-    """Who is answered."""
+    """Decides which requests are answered: by their Host header, and by their bearer token."""
 
     token: SecretStr | None = None
     only_loopback_names: bool = False
 
     def build_refusal(self, path: str, host: str | None, authorization: str) -> Response | None:
-        """None when the request may have what `path` holds; /healthz is for everybody who may reach it at all."""
+        """The response that refuses the request; None to answer it. /healthz needs no token."""
         if self.only_loopback_names and host is not None and not names_loopback(host):
             return _json_response(HTTPStatus.MISDIRECTED_REQUEST, {"error": "this is not the host you asked for"})
         if self.token is None or path == "/healthz":
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """A scrape every few seconds is no news."""
+        """Logs nothing: a scrape comes every few seconds."""
 
 
 def _metrics_response(collector: Collector, accept: str) -> Response:

@@ -1,4 +1,4 @@
-"""What the monitor knows: the last word of everyone, kept as plain data and as metrics, with time passed in."""
+"""State of the monitor: the latest report of every process, as plain data and as metrics, with time passed in."""
 
 import threading
 from collections import Counter
@@ -18,18 +18,17 @@ from actors.messages import (
     SignalAttempted,
     UnattendedPositions,
 )
+from actors.monitor.problems import find_database_problems, find_provider_problems
 from actors.monitor.status_totals import SavedSamples, sum_saved_samples
-from actors.runtime.messages import ChildReport, StrategyParked, SupervisorReport
-from engine.domain.provider_messages import describe_refusal, describe_unserved_model
+from actors.runtime.messages import ChildParked, ChildReport, SupervisorReport
+from actors.strategy_process import PREFIX as STRATEGY_PREFIX
 from engine.domain.signal import SignalOutcome
 from engine.platform.metrics import BREAKER_STATES, OUTBOX_LASTS_S, PARKED, Metrics, label
 
-REPORT_STALE_AFTER_S: Final = 10.0  # the supervisor reports every second or two; after this its silence is a fault
-OUTAGE_GRACE_S: Final = 10.0
-ENGINE_STALE_AFTER_S: Final = 15.0  # its actor tells of the lease every second, or when a call of 3 s has failed
+REPORT_STALE_AFTER_S: Final = 10.0  # the supervisor reports every second; after this its silence is a fault
+ENGINE_STALE_AFTER_S: Final = 15.0  # reported every second, or after a call that failed within 3 s
 HEALTHY_STATES: Final = frozenset({"running", "done"})
-REPORTED_RESTARTS: Final = "reported_restarts"  # between monitors only: no metric has this name
-STRATEGY_PREFIX: Final = "strategy-"
+REPORTED_RESTARTS: Final = "reported_restarts"  # in the saved file only: no metric has this name
 
 
 class MonitorState:
@@ -56,29 +55,29 @@ class MonitorState:
         self._prior_restarts: dict[tuple[str, str], float] = {}
 
     def restore(self, saved: SavedSamples) -> None:
-        """Takes over from an earlier monitor of this run: `left` gives its samples of one name, with their labels."""
+        """Takes over from an earlier monitor of this run: `saved` gives its samples of one name, with their labels."""
         for labels, total in saved(REPORTED_RESTARTS):
-            self._prior_restarts[labels["actor"], labels["reason"]] = total
+            self._prior_restarts[labels["process"], labels["reason"]] = total
         for labels, since in saved(PARKED):
             self._mark_parked(labels["strategy"], since)
         self._totals, self._signals, self._prior_cycles, self._cost_usd = sum_saved_samples(saved)
 
     @contextmanager
     def hold_restart_samples(self) -> Iterator[list[Sample]]:
-        """What the last report told of restarts, for a successor to count on from; no other is taken meanwhile."""
+        """The restarts of the last report, for the next monitor to count on from. No report is taken while entered."""
         with self._lock:
             reported = {
                 (each.name, reason): n for each in self._children.values() for reason, n in each.restart_reasons.items()
             }
             yield [
-                Sample(REPORTED_RESTARTS, {"actor": actor, "reason": reason}, total)
-                for (actor, reason), total in (reported or self._prior_restarts).items()
+                Sample(REPORTED_RESTARTS, {"process": process, "reason": reason}, total)
+                for (process, reason), total in (reported or self._prior_restarts).items()
             ]
 
     # events
 
     def on_supervisor_report(self, report: SupervisorReport, now: float) -> None:
-        """The supervisor's view replaces the one before; whoever is gone from it is forgotten."""
+        """Replaces the report before. Children that are not in it any more are forgotten."""
         with self._lock:
             self._supervisor_pid, self._reported_at = report.pid, now
             children = {child.name: child for child in report.children}
@@ -90,13 +89,13 @@ class MonitorState:
                 if child.state == "running":
                     self._clear_parked(name.removeprefix(STRATEGY_PREFIX))
                 if child.memory_bytes is not None:
-                    self._metrics.actor_memory.labels(name).set(child.memory_bytes)
+                    self._metrics.process_memory.labels(name).set(child.memory_bytes)
             self._children = children
-            self._prior_restarts.clear()  # they told what the first report tells once more
+            self._prior_restarts.clear()  # the first report has counted them
 
-    def on_strategy_parked(self, parked: StrategyParked, unix_now: float) -> None:
-        """The alarm outlives the child, whom the supervisor forgets as soon as its row is paused."""
-        strategy = str(parked.strategy_id)
+    def on_child_parked(self, parked: ChildParked, unix_now: float) -> None:
+        """The alarm outlives the child, which the supervisor forgets as soon as its row is paused."""
+        strategy = parked.name.removeprefix(STRATEGY_PREFIX)
         with self._lock:
             if strategy not in self._parked:
                 self._mark_parked(strategy, unix_now)
@@ -196,7 +195,7 @@ class MonitorState:
         if state.need_rpm is not None:
             self._metrics.limiter_need.labels(model).set(state.need_rpm)
         if state.limit_rpm is not None:
-            self._metrics.limiter_carries.labels(model).set(state.limit_rpm)
+            self._metrics.limiter_capacity.labels(model).set(state.limit_rpm)
         with self._lock:
             self._limiter[state.model] = state
             self._metrics.limiter_queue.set(sum(each.queue_length for each in self._limiter.values()))
@@ -209,7 +208,7 @@ class MonitorState:
     # readings
 
     def find_problems(self, now: float, unix_now: float) -> list[str]:
-        """One sentence per fault of what all strategies share; empty when all is well."""
+        """One sentence per fault of the shared processes, the database or the provider; empty when all is well."""
         with self._lock:
             if self._reported_at is None:
                 return ["the supervisor has not reported yet"]
@@ -218,30 +217,13 @@ class MonitorState:
                 return [f"the supervisor has not reported for {silence_s:.0f} s"]
             shared = (child for child in self._children.values() if child.kind != "strategy")
             is_waiting = self._engine is not None and not self._engine.is_held
-            healthy = HEALTHY_STATES | {"waiting"} if is_waiting else HEALTHY_STATES  # who needs the lease waits for it
+            healthy = HEALTHY_STATES | {"waiting"} if is_waiting else HEALTHY_STATES  # for the lease
             unhealthy = [f"{child.name} is {child.state}" for child in shared if child.state not in healthy]
-            return unhealthy + self._find_database_problems(now) + self._find_provider_problems(unix_now)
-
-    def _find_database_problems(self, now: float) -> list[str]:
-        """Told at once of an engine that has not begun, and of one at work when it lasts."""
-        engine, since = self._engine, self._waiting_since
-        if engine is None or since is None or (engine.is_held and now - since < OUTAGE_GRACE_S):
-            return []
-        return [f"the engine waits for its database: {engine.reason}"]
-
-    def _find_provider_problems(self, unix_now: float) -> list[str]:
-        """What the provider refuses: everything, a model for a while, or a model that is wanted for good."""
-        account = {state.account_refused for state in self._limiter.values() if state.account_refused}
-        found = [f"Groq refuses every request: {reason}" for reason in sorted(account)]
-        for model, state in self._limiter.items():
-            if state.refused_until is not None and state.refused_until > unix_now:
-                found.append(f"{describe_refusal(state.refused_until, state.refused_by)} ({model})")
-            if state.gone is not None and state.need_rpm:
-                found.append(describe_unserved_model(model, state.gone))
-        return found
+            database = find_database_problems(self._engine, self._waiting_since, now)
+            return unhealthy + database + find_provider_problems(self._limiter, unix_now)
 
     def build_status(self, now: float, unix_now: float) -> dict[str, Any]:
-        """Everything a person or a program may want to see, as JSON; null is what nobody has told, or not lately."""
+        """The JSON of /status. A value that was not reported, or not lately, is null."""
         with self._lock:
             problems = self.find_problems(now, unix_now)
             return {
@@ -273,7 +255,7 @@ class MonitorState:
         return {model: each.model_dump(exclude={"model"}) for model, each in self._limiter.items()} or None
 
     def _build_engine_status(self, now: float) -> dict[str, Any] | None:
-        """None when the lease's actor has told nothing lately."""
+        """None when the engine lease has not reported lately."""
         if self._engine is None or now - self._engine_reported_at > ENGINE_STALE_AFTER_S:
             return None
         return self._engine.model_dump()
@@ -291,20 +273,20 @@ class MonitorState:
     # upkeep of series
 
     def _set_up_gauge(self, child: ChildReport) -> None:
-        """Who waits for the database's lease is neither up nor down, and no alarm is due."""
+        """A child that waits for the database's lease has no series: it is neither up nor down, and no alarm is due."""
         if child.state == "waiting" and self._engine is not None and not self._engine.is_held:
             with suppress(KeyError):
-                self._metrics.actor_up.remove(child.name)
+                self._metrics.process_up.remove(child.name)
         else:
-            self._metrics.actor_up.labels(child.name).set(child.state in HEALTHY_STATES)
+            self._metrics.process_up.labels(child.name).set(child.state in HEALTHY_STATES)
 
     def _count_restarts(self, child: ChildReport) -> None:
-        """Turns the report's totals into a counter that never falls, also for a child that was forgotten meanwhile."""
+        """Adds the report's totals to a counter that never falls, also when a child was forgotten meanwhile."""
         before = self._children.get(child.name)
         known = before.restart_reasons if before is not None else {}
         for reason, total in child.restart_reasons.items():
             last = known.get(reason, self._prior_restarts.get((child.name, reason), 0))
-            self._metrics.actor_restarts.labels(child.name, reason).inc(total - last if total >= last else total)
+            self._metrics.process_restarts.labels(child.name, reason).inc(total - last if total >= last else total)
 
     def _clear_parked(self, strategy: str) -> None:
         if strategy in self._parked:
@@ -312,8 +294,8 @@ class MonitorState:
             self._metrics.parked.remove(strategy)
 
     def _remove_series(self, name: str) -> None:
-        """A child that is gone leaves its counters, which must not fall, and takes its gauges, which would go stale."""
-        for gauge in (self._metrics.actor_up, self._metrics.actor_memory):
+        """Removes the gauges of a child that is gone; its counters stay, since they must not fall."""
+        for gauge in (self._metrics.process_up, self._metrics.process_memory):
             with suppress(KeyError):
                 gauge.remove(name)
         strategy = name.removeprefix(STRATEGY_PREFIX)

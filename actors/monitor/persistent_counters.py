@@ -1,7 +1,7 @@
-"""Counters that outlive the monitor: what was scraped once is never less in a later scrape of the same run.
+"""Counters that survive the monitor's process: within one run of the supervisor no counter ever falls.
 
-Prometheus allows a counter to begin again at zero, but then loses what was counted between its last scrape and the
-death. Here the totals are on disk before a scrape is answered, and the next monitor adds what it counts itself.
+Prometheus allows a counter to begin again at zero, but then loses what was counted between its last scrape and the end
+of the process. Here the totals are on disk before a scrape is answered, and the next monitor adds what it counts.
 """
 
 import json
@@ -28,7 +28,7 @@ SampleKey = tuple[str, frozenset[tuple[str, str]]]
 
 
 class CollectedMetrics(NamedTuple):
-    """All families as they were at one moment; it collects for an encoder that takes a collector."""
+    """All metric families as they were at one moment, in the form of a collector, which encoders take."""
 
     families: list[Metric]
 
@@ -37,9 +37,10 @@ class CollectedMetrics(NamedTuple):
 
 
 class PersistentCounters:
-    """The metrics of `counted` (this process) plus those that earlier monitors of the same `run` left in the file.
+    """The metrics of `collector` (this process) plus those that earlier monitors of the same `run` saved at `path`.
 
-    `noted` gives samples that are no metrics and go into the file alone; while it is entered, they belong to `counted`.
+    `extra_samples` gives samples that are no metrics and go into the file only; while it is entered they agree with
+    those of `collector`.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class PersistentCounters:
         self._is_writable = True
 
     def load(self) -> None:
-        """Reads what an earlier monitor left; a damaged file, or that of another run, counts as none."""
+        """Reads what an earlier monitor saved; a damaged file, or that of another run, counts as none."""
         try:
             run, families = json.loads(self._path.read_text(encoding="utf-8"))
             if run == self._run:
@@ -69,13 +70,13 @@ class PersistentCounters:
             logger.warning("counters_unreadable", path=str(self._path), reason=str(error))
 
     def get_saved_samples(self, name: str) -> list[tuple[Labels, float]]:
-        """The samples of this name (with its ``_total``) that an earlier monitor left."""
+        """The samples of this name (with its ``_total``) that an earlier monitor saved."""
         return [
             (found.labels, found.value) for samples in self._saved.values() for found in samples if found.name == name
         ]
 
     def collect_and_save(self) -> CollectedMetrics:
-        """Everything as of now, which is on disk when this returns. A disk that refuses costs that, not the answer."""
+        """All metrics as of now, which are on disk when this returns. A disk that fails costs only the saving."""
         with self._lock:
             with self._extra_samples() as notes:
                 families = list(self._collector.collect())
@@ -103,7 +104,7 @@ class PersistentCounters:
 
 
 def supervisor_identity() -> str:
-    """Names the supervisor above this process, whose restart begins all counters anew."""
+    """Identifies the supervisor, the parent of this process: its restart begins all counters anew."""
     return processes.process_identity(os.getppid())
 
 

@@ -1,4 +1,4 @@
-"""What `/status` has counted since the supervisor began, read from the samples that an earlier monitor left."""
+"""Totals of /status since the supervisor began, read from the samples that an earlier monitor saved."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ class StatusTotals(NamedTuple):
 
 
 def sum_saved_samples(saved: SavedSamples) -> StatusTotals:
-    """`left` gives the samples of one name, with their labels."""
+    """`saved` gives the samples of one name, with their labels."""
     totals, signals, cycles = Counter[str](), Counter[str](), Counter[str]()
     for labels, number in saved("sparky_cycles_total"):
         cycles[labels["strategy"]] += int(number)

@@ -1,1 +1,1 @@
-"""Supervision of child processes and messages between them, without one word of trading."""
+"""Supervision of child processes and messages between them; what the children do is known in `actors` alone."""

@@ -1,10 +1,10 @@
-"""The one base of all actors: pykka's mailbox and lifecycle, replies that may come later, and lateness dropped."""
+"""The base of all actors, and the only file that extends pykka: replies that come later, ticks, asks that are late."""
 
 import threading
 import time
 from collections.abc import Callable
 from queue import Queue
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar
 
 import pykka
 
@@ -14,23 +14,27 @@ M = TypeVar("M", bound=Message)
 
 
 class Peers(Protocol):
-    """How an actor reaches the others by name; across processes it is `actors.runtime.messaging.Link`."""
+    """How an actor reaches the others by name; across processes it is `actors.runtime.messaging.MessageClient`."""
 
     def ask(self, name: str, message: Ask, reply: type[M]) -> M:
-        """The peer's reply. Raises Skip when none came by `message.deadline` or the peer could not serve."""
+        """The peer's reply. Raises CycleSkipped when none came by `message.deadline` or the peer could not serve."""
         ...
 
     def tell(self, name: str, message: Message) -> None:
-        """Never waits and never raises: an event that cannot be sent now is dropped and counted."""
+        """Never raises: a message that cannot be sent now is dropped and counted."""
         ...
 
 
 class ReplyFuture(pykka.ThreadingFuture[Any]):
-    """A pykka future that can also call back, and that waits for another when it is set to one."""
+    """A pykka future that calls back, and that waits for another one when it is set to it.
+
+    pykka's own can only be waited for, which would cost a thread for each ask under way. Overrides the public `set`
+    and `set_exception`; lock and flag are its own, since those of pykka are private.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._callback_lock = threading.Lock()  # not pykka's own lock and result, which are its private matter
+        self._callback_lock = threading.Lock()
         self._callback: Callable[[ReplyFuture], None] | None = None
         self._is_set = False
 
@@ -46,7 +50,10 @@ class ReplyFuture(pykka.ThreadingFuture[Any]):
         self._finish()
 
     def add_done_callback(self, callback: "Callable[[ReplyFuture], None]") -> None:
-        """Calls `callback(self)` once, as soon as there is a result, on the thread that sets it (or now)."""
+        """Calls `callback(self)` once, as soon as there is a result, on the thread that sets it (or now).
+
+        There is one callback: another one takes its place.
+        """
         with self._callback_lock:
             if not self._is_set:
                 self._callback = callback
@@ -56,7 +63,7 @@ class ReplyFuture(pykka.ThreadingFuture[Any]):
     def _chain(self, other: "ReplyFuture") -> None:
         try:
             self.set(other.get(timeout=0))
-        except Exception:  # noqa: BLE001 - whatever the other holds is passed on
+        except Exception:  # noqa: BLE001 - the exception that `other` was set to becomes this one's
             self.set_exception()
 
     def _finish(self) -> None:
@@ -70,10 +77,15 @@ class ReplyFuture(pykka.ThreadingFuture[Any]):
 class Actor(pykka.ThreadingActor):
     """Base actor. A subclass overrides `open`, `tick` and `receive`; all run on the actor's own thread.
 
-    `receive` returns the reply, or a `Reply` it will set later, or None for a message that was told.
+    `receive` returns the reply, or a `ReplyFuture` that is set later, or None for a message that was told.
+
+    In pykka's terms this is an actor type. Its three hooks "for implementors of new actor types" begin with an
+    underscore, and pykka documents no other way: `_create_future` and `_create_actor_inbox` are overridden here, and
+    `_start_actor_loop` is called, since the public `start` constructs the actor itself and returns no instance.
+    Everything else goes through pykka's public interface.
     """
 
-    use_daemon_thread = True
+    use_daemon_thread = True  # an actor that hangs must not keep its process from ending
     tick_every_s = 1.0
     is_done = False  # set by an actor whose work is over; its process then ends well
 
@@ -83,8 +95,11 @@ class Actor(pykka.ThreadingActor):
 
     @staticmethod
     def _create_future() -> pykka.Future[Any]:
-        """Pykka's hook for actor types with futures of their own."""
         return ReplyFuture()
+
+    @staticmethod
+    def _create_actor_inbox() -> "Queue[Any]":
+        return Queue()
 
     def on_receive(self, message: Any) -> Any:
         if isinstance(message, Tick):
@@ -101,14 +116,12 @@ class Actor(pykka.ThreadingActor):
 
     @property
     def inbox_size(self) -> int:
-        """How many messages it has not got to."""
-        return cast("Queue[Any]", self.actor_inbox).qsize()
+        """How many messages wait to be received."""
+        inbox: Queue[Any] = self.actor_inbox  # type: ignore[assignment] # made in `_create_actor_inbox`
+        return inbox.qsize()
 
     def start_instance(self) -> pykka.ActorRef[Self]:
-        """What pykka's `start` does after construction, for a host that needs the instance as well.
-
-        `_start_actor_loop` is a hook of actor types; pykka has no public call that starts an existing instance.
-        """
+        """Starts this actor's thread: what pykka's `start` does once it has constructed an actor."""
         pykka.ActorRegistry.register(self.actor_ref)
         self._start_actor_loop()
         return self.actor_ref

@@ -1,7 +1,7 @@
-"""A child's life after the fork: one loop that passes messages to its actor, asks it to tick, and beats its heart.
+"""A child after the fork: one loop passes messages to its actor, asks it to tick, and writes the heartbeat.
 
-The beat follows a completed tick and promises the next one, so a child that is blocked, spinning, deadlocked or stopped
-breaks its promise however healthy its other threads are.
+The heartbeat is written after a completed tick, with the deadline of the next one. So the deadline of a child that is
+blocked, spinning, deadlocked or stopped passes, whatever its other threads do.
 """
 
 import contextlib
@@ -41,19 +41,19 @@ from engine.platform.settings.process_settings import ProcessSettings
 
 logger = structlog.get_logger()
 
-MAX_STRATEGY_DESCRIPTORS: Final = 256
+MAX_CAPPED_DESCRIPTORS: Final = 256  # of a child with a cap on its memory
 MAX_FAILED_CHECKS: Final = 3
-MAX_INBOX_SIZE: Final = 1_000  # messages that an actor has not got to; beyond them the door is not looked at
+MAX_INBOX_SIZE: Final = 1_000  # messages waiting for the actor; beyond them none is read from the socket
 _INBOX_FULL_POLL_MS: Final = 20
 _RECHECK_S: Final = 0.3
 _TICK_SOON_S: Final = 0.05
-_STACK_ALLOWANCE_BYTES: Final = 128 * 1024 * 1024  # a thread's stack counts as data before it is ever touched
+_STACK_ALLOWANCE_BYTES: Final = 128 * 1024 * 1024  # RLIMIT_DATA counts the whole stack of a thread, used or not
 
 
 class Service(Protocol):
-    """A server with a wire protocol of its own, hosted by a child: database, webhook server, simulator.
+    """A server with a wire protocol of its own, hosted by a child, such as a database or an HTTP server.
 
-    One that is to be looked at more often than every second has `check_every_s`.
+    One whose health is to be checked more often than every second has `check_every_s`, in seconds.
     """
 
     def start(self) -> None: ...
@@ -66,7 +66,8 @@ class Service(Protocol):
 class ServiceActor(Actor):
     """Puts a service under the same supervision as every actor: its tick is a health check.
 
-    One that fails is repeated at once, the third in a row ends the process: a busy host alone must not restart servers.
+    A failed check is repeated after 0.3 s, and the third in a row ends the process: a busy host alone must not restart
+    servers.
     """
 
     def __init__(self, service: Service) -> None:
@@ -76,7 +77,7 @@ class ServiceActor(Actor):
         self._failed_checks = 0
 
     def open(self) -> None:
-        """Returns when the service is well; the supervisor's patience with a start bounds it."""
+        """Returns when the service is healthy. The supervisor's start deadline bounds the wait."""
         self._service.start()
         while not self._service.is_healthy():
             time.sleep(_RECHECK_S)
@@ -84,7 +85,7 @@ class ServiceActor(Actor):
     def tick(self, now: float) -> float:
         self._failed_checks = 0 if self._service.is_healthy() else self._failed_checks + 1
         if self._failed_checks >= MAX_FAILED_CHECKS:
-            raise RuntimeError(f"the service failed {self._failed_checks} health checks of its own in a row")
+            raise RuntimeError(f"the service failed {self._failed_checks} of its health checks in a row")
         return now + (_RECHECK_S if self._failed_checks else self.tick_every_s)
 
     def close(self, grace_s: float) -> None:
@@ -92,7 +93,7 @@ class ServiceActor(Actor):
 
 
 class ActorHost:
-    """Runs one actor: its door, its ticks, its heartbeat and its end."""
+    """Runs one actor: serves its socket, asks for its ticks, and calls `beat` with the deadline of each next tick."""
 
     def __init__(self, actor: Actor, server: MessageServer, beat: Callable[[float], None], deadline_s: float) -> None:
         self._actor = actor
@@ -113,7 +114,10 @@ class ActorHost:
         self._wake()
 
     def run(self, lifeline: int) -> None:
-        """Returns when asked to stop, or the actor is finished, or the supervisor gone; raises what a tick raised."""
+        """Returns when asked to stop, or when the actor is done or the supervisor gone (`lifeline` is then readable).
+
+        Raises what a tick raised.
+        """
         ref = self._actor.start_instance()
         poller = zmq.Poller()
         for waited in (self._wake_receiver, lifeline):
@@ -124,6 +128,7 @@ class ActorHost:
     def _serve(self, ref: Any, poller: zmq.Poller, lifeline: int) -> None:
         while not self.stopping and not self._actor.is_done:
             self._start_tick(ref)
+            # While the inbox is full ZeroMQ queues, and then the senders drop: this process stays bounded in memory.
             has_room = self._actor.inbox_size < MAX_INBOX_SIZE
             poller.register(self._server.socket, zmq.POLLIN if has_room else 0)
             ready = dict(poller.poll(self._wait_ms() if has_room else _INBOX_FULL_POLL_MS))
@@ -144,11 +149,11 @@ class ActorHost:
         due = cast("float", done.get(timeout=0))
         self._next_tick = due
         self._reschedule_tick()
-        # A tick may end after the next one was due, which has its whole time all the same.
+        # A tick may end after the next one was due; that one has its whole time all the same.
         self._beat(max(due, time.monotonic()) + self._deadline_s)
 
     def _reschedule_tick(self) -> None:
-        """To when a message wanted a tick by; one that came while a tick was under way waits for its end."""
+        """Moves the next tick forward to when a message asked for one. During a tick the request waits for its end."""
         if self._next_tick is not None and self._requested_tick_at is not None:
             self._next_tick = min(self._next_tick, self._requested_tick_at)
             self._requested_tick_at = None
@@ -165,7 +170,7 @@ class ActorHost:
         )
 
     def _call_on_loop(self, action: Callable[[], None]) -> None:
-        """Runs `action` on the loop's own thread, which alone may touch the door."""
+        """Runs `action` on the loop's thread: ZeroMQ sockets may be used by one thread only."""
         self._scheduled_calls.append(action)
         self._wake()
 
@@ -177,7 +182,7 @@ class ActorHost:
             self._scheduled_calls.popleft()()
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # it is awake already, or has ended
+        with contextlib.suppress(OSError):  # the buffer is full of wake-ups, or the loop has ended
             self._wake_sender.send(b"\0")
 
     def _wait_ms(self) -> int | None:
@@ -185,14 +190,15 @@ class ActorHost:
 
 
 def run(request: dict[str, Any], supervisor: int) -> NoReturn:
-    """The whole life of a freshly forked child; `request` is the spawn request of `supervisor`. Never returns.
+    """Runs a freshly forked child to its end; `request` is the spawn request, `supervisor` its parent's pid.
 
-    SIGTERM is blocked until it can be told whether the supervisor sent it.
+    SIGTERM is blocked until here, and handled once the child can see whether the supervisor sent it. Ends with
+    `os._exit`: exit handlers belong to the fork server, and a thread that hangs must not keep the process alive.
     """
     heartbeats = HeartbeatTable(request["heartbeat_fd"])
     stop_listener = StopListener(heartbeats, request["slot"], supervisor)
     stop_listener.install_handler()
-    setproctitle.setproctitle(f"sparky: {one_line(request['title'] or request['name'])}")  # seen in ps and top
+    setproctitle.setproctitle(f"sparky: {one_line(request['title'] or request['name'])}")  # for ps and top
     crash_report = Path(request["run_dir"]) / "last" / f"{request['name']}.txt"
     with crash_report.open("w", encoding="utf-8") as file:
         faulthandler.enable(file=file)
@@ -217,7 +223,7 @@ def _run_to_exit_code(
         _write_crash_report(crash_report, str(error))
         logger.error("exiting", reason=str(error))  # noqa: TRY400 - an expected failure, whose sentence says it all
         return EXIT_TRY_AGAIN if isinstance(error, AnotherEngineRuns) else 1
-    except BaseException as error:  # the boundary of the process: whatever it was, it is told and the process ends
+    except BaseException as error:  # the boundary of the process: every exception is logged, and the process ends
         _write_crash_report(crash_report, logs.redact(traceback.format_exc()))
         logger.exception("crashed", reason=f"{type(error).__name__}: {error}")
         return 1
@@ -225,7 +231,7 @@ def _run_to_exit_code(
 
 
 def _write_crash_report(path: Path, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk; the log has it too, and the exit code must still say what it was
+    with contextlib.suppress(OSError):  # a full disk: the log has the text too, and the exit code must stay what it is
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -237,7 +243,7 @@ def _run_actor(
     server = MessageServer(context, run_dir, request["name"])
     actor = _create_actor(request, settings, MessageClient(context, run_dir))
     host = ActorHost(
-        actor, server, lambda promise: heartbeats.beat(request["slot"], promise), request["tick_deadline_s"]
+        actor, server, lambda deadline: heartbeats.beat(request["slot"], deadline), request["tick_deadline_s"]
     )
     stop_listener.set_callback(host.stop)
     try:
@@ -247,7 +253,7 @@ def _run_actor(
 
 
 def _read_settings(request: dict[str, Any]) -> ProcessSettings:
-    """The settings that the child spec holds, as the model that its plan chose for the child."""
+    """The settings of the child's spec, as the model that the spec names."""
     module, name = request["settings_model"].split(":")
     model: type[ProcessSettings] = getattr(importlib.import_module(module), name)
     return model.from_child_json(request["settings"])
@@ -262,14 +268,15 @@ def _create_actor(request: dict[str, Any], settings: ProcessSettings, peers: Mes
 
 
 def _limit_resources(memory_mb: int | None) -> None:
-    """The kernel's own bounds, behind the supervisor's: a capped child gets its cap as room to grow, and few files."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Limits that the kernel enforces, wider than the supervisor's own: a leak between two samples must not take the
+    host's memory. The cap is `memory_mb` MiB above what the child has after its fork."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the secrets of this process
     if memory_mb is None:
         return
     now_bytes = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     most_bytes = now_bytes + _STACK_ALLOWANCE_BYTES + memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_STRATEGY_DESCRIPTORS, MAX_STRATEGY_DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_CAPPED_DESCRIPTORS, MAX_CAPPED_DESCRIPTORS))
 
 
 def _send_reply(send: Callable[[Message], None], done: ReplyFuture) -> None:
@@ -281,5 +288,5 @@ def _send_reply(send: Callable[[Message], None], done: ReplyFuture) -> None:
         logger.exception("ask_failed", reason=str(error))
         reply = ErrorReply(kind=SkipKind.ERROR, reason=f"{type(error).__name__}: {error}")
     if reply is not None:
-        with contextlib.suppress(zmq.Again):
+        with contextlib.suppress(zmq.Again):  # the asker does not read its replies, and has its own deadline
             send(reply)

@@ -1,13 +1,12 @@
-"""What the supervisor needs to know of a child before there is one: frozen values, composed in one place by the CLI."""
+"""What the supervisor knows of a child before it runs: frozen values, composed in one place by the command line."""
 
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
-from uuid import UUID
 
-from actors.runtime.messages import DesiredStrategy
+from actors.runtime.messages import DesiredChild
 from engine.platform.settings.process_settings import ProcessSettings
 
 ChildKind = Literal["actor", "service"]  # how its entry point is called
@@ -26,8 +25,8 @@ class RestartPolicy(StrEnum):
 class ExhaustedRestarts(StrEnum):
     """What happens when a child has used up its restarts, or cannot run as it is configured.
 
-    PARK: it alone stays down until its row changes. STOP_ALL: the supervisor stops, since nothing works without this
-    child; once the child has served, it is restarted for ever instead.
+    PARK: it alone stays down until its revision changes. STOP_ALL: the supervisor stops, since nothing works without
+    this child; once the child has served, it is restarted for ever instead.
     """
 
     PARK = "park"
@@ -36,16 +35,15 @@ class ExhaustedRestarts(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """One child.
+    """One child. Deadlines and grace are seconds, `memory_mb` is MiB of private memory.
 
-    `entry` is ``module:function``; the function gets (settings, peers, argument) for actors, and (settings,
-    argument) for services. `settings` is the child's own model, which it gets as JSON: what it reads, and
-    nothing else. A child gets another process when its spec differs from the one by which it runs; another `title`
-    makes no difference. Children of a stage start when all of the stage before are ready, and stop after all of the
-    stages above; `stop_stage` names another stage to stop in. Who `needs_lease` runs only while this engine holds the
-    database's. A child that `is_dynamic` runs while messages to the supervisor ask for it; the readiness of the whole
-    does not depend on it. `group` is what reports call its kind, where that is not `kind`. Deadlines and grace are
-    seconds.
+    `entry` is ``module:function``; the function gets (settings, peers, argument) for actors, and (settings, argument)
+    for services. `settings` is the child's own model, which it gets as JSON: what it reads, and nothing else. A child
+    gets a new process when its spec changes; a changed `title` alone does not count. Children of a stage start when all
+    of the stage before are ready, and stop after all of the stages above; `stop_stage` names another stage to stop in.
+    A child that `needs_lease` runs only while this engine holds the database's lease. A child that `is_dynamic` runs
+    while messages to the supervisor ask for it; the readiness of the whole does not depend on it. `group` is what
+    reports call its kind, where that is not `kind`.
     """
 
     name: str
@@ -68,18 +66,28 @@ class ChildSpec:
     needs_lease: bool = False
 
     @property
-    def strategy_id(self) -> UUID:
-        """Of a dynamic child, whose argument begins with it."""
-        return UUID(self.argument.partition("/")[0])
-
-    @property
     def effective_stop_stage(self) -> int:
         return self.stage if self.stop_stage is None else self.stop_stage
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRecipients:
+    """Names of the children that the supervisor tells of ends and parkings of dynamic children, and of all states."""
+
+    ended: tuple[str, ...] = ()
+    parked: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SupervisionPlan:
-    """Who is to run: the fixed children, and how the spec of a strategy is made that the roster wants."""
+    """What runs: the fixed children, and how the spec of a dynamic child is made that a message asks for.
+
+    `recipients` and `warm_up` stay those that the supervisor began with. `warm_up` is a ``module:function`` without
+    arguments that a fork server calls before it forks; empty for none.
+    """
 
     fixed: tuple[ChildSpec, ...]
-    build_strategy_spec: Callable[[DesiredStrategy], ChildSpec]
+    build_dynamic_spec: Callable[[DesiredChild], ChildSpec]
+    recipients: ReportRecipients = ReportRecipients()
+    warm_up: str = ""

@@ -1,8 +1,8 @@
-"""Where children come from: a single-threaded parent that has already imported what strategies need.
+"""Where children come from: a single-threaded parent that has already imported what they need.
 
 A child forked from it shares those pages, so it costs a few megabytes and milliseconds. Each child is forked twice: the
-one in between ends at once, and the kernel hands the child to the supervisor (a subreaper), which can then wait for it,
-signal it without doubt about its identity, and keep it when this process dies.
+process in between ends at once, and the kernel makes the supervisor, a subreaper, the child's parent. So the supervisor
+can wait for it, can signal it before its pid is reused, and keeps it when this process ends.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import setproctitle
 import structlog
 
 from actors.runtime.heartbeat import ignore_signals
@@ -26,12 +27,10 @@ from actors.runtime.heartbeat import ignore_signals
 logger = structlog.get_logger()
 
 MAX_REQUEST_BYTES: Final = 64 * 1024
-_PRELOAD: Final = ("actors.runtime.child_main", "actors.strategy", "engine.store.transport.supabase")
-_WARMUP_CYCLES: Final = 10  # the interpreter rewrites a function when it has been called so often
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_M_ARENA_MAX: Final = -8
-_THREAD_EXIT_TIMEOUT_S: Final = 5.0  # a thread that was joined may be the kernel's for another moment
+_M_ARENA_MAX: Final = -8  # of mallopt(3)
+_THREAD_EXIT_TIMEOUT_S: Final = 5.0  # the kernel may list a thread for a moment after it was joined
 _RECHECK_S: Final = 0.005
 
 
@@ -52,18 +51,25 @@ def become_subreaper() -> None:
 
 
 def die_with_parent(death_signal: int) -> None:
-    """The kernel sends `death_signal` to this process when its parent ends. Set it after the last fork."""
+    """The kernel sends `death_signal` to this process when its parent ends (PR_SET_PDEATHSIG).
+
+    Call it after the last fork, which clears it, and compare getppid(2) afterwards: for a parent that ended before the
+    call nothing is sent.
+    """
     prctl(_PR_SET_PDEATHSIG, death_signal)
 
 
-def main(requests: socket.socket, supervisor: int) -> None:
+def main(requests: socket.socket, supervisor: int, warm_up_entry: str) -> None:
     """Serves spawn requests until the supervisor's end of `requests` closes: JSON in, ``{"pid": …}`` out.
 
-    The answer is ``{"error": …}`` when the kernel has no room for another process now.
+    A first ``{}`` says that the warm-up is done. The answer is ``{"error": …}`` when the kernel refuses to fork now.
     """
     die_with_parent(signal.SIGKILL)
     ignore_signals()
-    warm_up()
+    setproctitle.setproctitle("sparky: fork server")
+    # From 3.12 on CPython reads its number of threads from /proc/self/stat at each fork, and splits that at spaces.
+    setproctitle.setthreadtitle("sparky-fork")
+    warm_up(warm_up_entry)
     wait_for_single_thread(_THREAD_EXIT_TIMEOUT_S)
     requests.send(b"{}")
     while request := requests.recv(MAX_REQUEST_BYTES):
@@ -74,22 +80,24 @@ def main(requests: socket.socket, supervisor: int) -> None:
         requests.send(json.dumps(answer).encode())
 
 
-def warm_up() -> None:
-    """Everything a child needs, loaded and used once, in pages that no child's garbage collector will ever touch.
+def warm_up(entry: str) -> None:
+    """Loads what children need and calls `entry` (``module:function``, empty for none), in pages that no child's
+    garbage collector will ever touch.
 
     Nothing is collected before the freeze: the holes would be filled by children, each copying a page for it.
     """
     gc.disable()
-    _libc().mallopt(_M_ARENA_MAX, 1)  # a heap for each of a child's threads is waste where one thread runs at a time
-    for module in _PRELOAD:
-        importlib.import_module(module)
-    importlib.import_module("actors.warmup.cycles").run_warmup_cycles(_WARMUP_CYCLES)
+    _libc().mallopt(_M_ARENA_MAX, 1)  # one heap for all threads: with the GIL one of them runs at a time
+    importlib.import_module("actors.runtime.child_main")
+    if entry:
+        module, function = entry.split(":")
+        getattr(importlib.import_module(module), function)()
     gc.freeze()
 
 
 def wait_for_single_thread(within_s: float) -> bool:
-    """Whether this process has one thread, at the latest after `within_s`. Others are told of: a fork may copy a lock
-    that one of them holds, and leave it locked for ever."""
+    """Whether this process has one thread, at the latest after `within_s`. Logs the names of others: fork copies a lock
+    that another thread holds, but not the thread, so that it stays locked in the child for ever."""
     until = time.monotonic() + within_s
     while len(threads := list(Path("/proc/self/task").iterdir())) > 1:
         if time.monotonic() > until:
@@ -124,7 +132,7 @@ def _fork_twice(requests: socket.socket, request: dict[str, Any], supervisor: in
 
 
 def _fork_again(requests: socket.socket, pipe: tuple[int, int], request: dict[str, Any], supervisor: int) -> NoReturn:
-    """The short life of the process in between."""
+    """The process in between: forks the child, reports its pid and ends."""
     try:
         between = os.getpid()
         child = os.fork()
@@ -143,10 +151,10 @@ def _run_child(
         for descriptor in pipe:
             os.close(descriptor)
         while os.getppid() == between:
-            time.sleep(0.0005)  # until the kernel has handed us on
+            time.sleep(0.0005)  # until the kernel has given us another parent
         die_with_parent(request["death_signal"])
         gc.enable()
-        if os.getppid() != supervisor:
+        if os.getppid() != supervisor:  # it ended before the death signal was set
             _exit_now(1)
         from actors.runtime import child_main
 
@@ -157,9 +165,10 @@ def _run_child(
 
 
 def _exit_now(code: int) -> NoReturn:
+    """Ends this process without exit handlers, which belong to the fork server."""
     sys.stderr.flush()
     os._exit(code)
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])

@@ -1,4 +1,7 @@
-"""What the children's processes inherit: a place in the system, and no secret. Settings reach them another way."""
+"""The supervisor's end of the fork server: starts it, asks it for children, and never waits longer than for one fork.
+
+While a new fork server warms up no child can be started; those that run are supervised all the same.
+"""
 
 import json
 import os
@@ -18,6 +21,14 @@ from actors.runtime import restart_policy
 from actors.runtime.forkserver import MAX_REQUEST_BYTES
 from actors.runtime.heartbeat import TERMINATING_SIGNALS
 
+logger = structlog.get_logger()
+
+_SERVER_MODULE: Final = "actors.runtime.forkserver"
+FORK_TIMEOUT_S: Final = 1.5  # nothing is supervised while it passes, and a child that hangs must be killed within 2 s
+WARM_UP_TIMEOUT_S: Final = 60.0
+
+# The environment is readable in /proc for every process of this user, and children's children inherit it: no secret of
+# the host may be in it. Settings and their secrets go over the socket pair instead.
 _NAMES: Final = frozenset(
     {
         "PATH",
@@ -48,29 +59,20 @@ _PREFIXES: Final = ("LC_", "LD_", "MALLOC_", "PYTHON", "COVERAGE_", "COV_CORE_")
 
 
 def filter_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of `environ` that children may have: known to be needed, whatever else this host's people keep there."""
+    """The variables of `environ` that children are known to need; all others may hold secrets."""
     return {name: value for name, value in environ.items() if name.upper() in _NAMES or name.startswith(_PREFIXES)}
 
 
-# The supervisor's end of the fork server: starts it, asks it for children, and never waits longer than for one fork.
-#
-# While a new server warms up nobody can be born, but everybody alive is watched all the same.
-
-
-logger = structlog.get_logger()
-
-FORK_TIMEOUT_S: Final = 1.5  # nobody is watched meanwhile, and whoever hangs must be killed within 2 s
-WARM_UP_TIMEOUT_S: Final = 60.0
-
-
 class ForkServerClient:
-    """`descriptors` are those that every child inherits.
+    """`descriptors` are those that every child inherits; `warm_up` is what a server calls before it forks.
 
-    `losses` counts the servers that were lost since one of them last gave us a child; before `due_at` none is launched.
+    `losses` counts the servers that were lost since one of them last forked a child. None is started before `due_at`
+    (monotonic seconds).
     """
 
-    def __init__(self, descriptors: tuple[int, ...]) -> None:
+    def __init__(self, descriptors: tuple[int, ...], warm_up: str) -> None:
         self._descriptors = descriptors
+        self._warm_up = warm_up
         self._server: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._warm_up_deadline: float | None = None  # None once it is warm
@@ -80,14 +82,13 @@ class ForkServerClient:
 
     @property
     def pid(self) -> int | None:
-        """Of the fork server, which is a child like all others and is reaped like them."""
+        """The fork server's pid. It is a child of the supervisor like all others, and reaped with them."""
         return None if self._server is None else self._server.pid
 
     def spawn(self, request: bytes) -> int | None:
-        """The pid of a new child; None while the server warms up or its successor must wait, or while the kernel has no
-        room for a process.
+        """The pid of a new child; None while a server warms up or has to wait, or while the kernel refuses to fork.
 
-        Raises OSError or ValueError when the server is lost, or does not answer in time: then it must be ended.
+        Raises OSError or ValueError when the server is lost, or does not answer in time: then call `discard`.
         """
         if self._socket is None and time.monotonic() < self.due_at:
             return None
@@ -100,7 +101,10 @@ class ForkServerClient:
             answer = json.loads(requests.recv(MAX_REQUEST_BYTES))
         if ("error" in answer) != self._is_failing:
             self._is_failing = "error" in answer
-            logger.warning("fork_failed" if self._is_failing else "fork_recovered", reason=answer.get("error"))
+            if self._is_failing:
+                logger.warning("fork_failed", reason=answer["error"])
+            else:
+                logger.info("fork_recovered")
         pid: int | None = answer.get("pid")
         self.losses = 0 if pid is not None else self.losses
         return pid
@@ -113,14 +117,14 @@ class ForkServerClient:
         self._reset()
 
     def discard(self, reason: str) -> None:
-        """Gives up a server that is of no use; a later request brings another."""
+        """Kills a server that does not work; a later `spawn` starts another."""
         self.close()
         self._record_loss(reason)
 
     def on_exit(self, status: int) -> None:
-        """The server has been reaped with wait `status`: nobody may wait for it or signal it again."""
+        """The server has been reaped with wait `status`."""
         if self._server is not None:
-            self._server.returncode = status
+            self._server.returncode = status  # else Popen would wait for, or signal, a pid that is free for reuse
         self._reset()
         self._record_loss(restart_policy.describe_exit(status))
 
@@ -137,11 +141,11 @@ class ForkServerClient:
         logger.warning("fork_server_lost", reason=reason, losses=self.losses)
 
     def _start_server(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # keeps the bounds of messages
         ours.settimeout(0)
         with theirs, _block_signals():
             self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", "actors.runtime.forkserver", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-m", _SERVER_MODULE, str(theirs.fileno()), str(os.getpid()), self._warm_up],
                 pass_fds=(theirs.fileno(), *self._descriptors),
                 stdin=subprocess.DEVNULL,
                 env=filter_environment(os.environ),
@@ -165,7 +169,7 @@ class ForkServerClient:
 
 @contextmanager
 def _block_signals() -> Iterator[None]:
-    """A process started meanwhile inherits that they are blocked, until it has said what is to become of each."""
+    """A process that is started meanwhile begins with them blocked, and keeps those that come for its handlers."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *TERMINATING_SIGNALS})
     try:
         yield

@@ -1,8 +1,13 @@
-"""The heartbeat board: a shared page of slots in which each child's completed work beats its heart.
+"""Shared memory between the supervisor and its children: deadlines of their next ticks, and requests to stop.
 
-A child promises by when its next piece of work will be complete; the supervisor reads all promises without a system
-call and kills who broke his. Promises are CLOCK_MONOTONIC seconds, the same in every process of one host. (After
-gunicorn's workers, whose own loop touches a file that the arbiter watches.)
+Each child has a slot. After a completed tick it writes the monotonic deadline of the next one; the supervisor reads all
+deadlines without a system call and kills a child whose deadline has passed. Only the loop that does the work writes, as
+in gunicorn's workers: a side thread would go on writing while the work hangs. Deadlines are CLOCK_MONOTONIC seconds,
+which all processes of one host share.
+
+Terminals, `timeout`, process managers and control groups signal all processes at once, but only the supervisor knows
+in which order they can end. So SIGTERM alone ends no child: the supervisor sets the child's stop flag in this memory
+before it sends SIGTERM, and the child looks at the flag when the signal comes.
 """
 
 import fcntl
@@ -14,21 +19,25 @@ from types import FrameType
 from typing import Final, NamedTuple
 
 SLOTS: Final = 4_096
-_CELLS: Final = 4  # incarnation, promise, beats, asked to end: 8 bytes each, so that one store is never torn
+# Incarnation, deadline, beats, stop flag. Each is one aligned double: the processor stores it whole, so that the
+# supervisor never reads half of an old value and half of a new one, and no lock is needed.
+_CELLS: Final = 4
 _SIZE: Final = SLOTS * _CELLS * 8
 
 
 class Heartbeat(NamedTuple):
+    """One slot. `deadline` is monotonic seconds; `beats` counts the ticks that this incarnation has completed."""
+
     incarnation: int
     deadline: float
     beats: int
 
 
 def create_shared_memory() -> int:
-    """The descriptor of an empty board, which children inherit.
+    """The descriptor of an empty table, which children inherit.
 
-    It lies in memory and keeps its size: a page of a file may be gone when it is touched, because the disk is full or
-    somebody made the file shorter, and then the kernel ends who touched it.
+    An anonymous file in memory, sealed against another size: touching a page of a file on disk raises SIGBUS when the
+    disk is full or the file was truncated, which would end the supervisor.
     """
     descriptor = os.memfd_create("sparky-heartbeats", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, _SIZE)
@@ -37,13 +46,13 @@ def create_shared_memory() -> int:
 
 
 class HeartbeatTable:
-    """Maps the board of `descriptor`."""
+    """The slots in the shared memory of `descriptor`. The supervisor and each child map it for themselves."""
 
     def __init__(self, descriptor: int) -> None:
         self._cells = memoryview(mmap.mmap(descriptor, _SIZE)).cast("d")
 
     def reset(self, slot: int, incarnation: int, deadline: float) -> None:
-        """Before a start: nobody has beaten yet, and the first beat is due at `promise`."""
+        """Before a start: no tick is complete, and the first one must be by `deadline` (monotonic seconds)."""
         base = slot * _CELLS
         self._cells[base + 3] = 0
         self._cells[base + 2] = 0
@@ -51,13 +60,13 @@ class HeartbeatTable:
         self._cells[base] = incarnation
 
     def beat(self, slot: int, deadline: float) -> None:
-        """After completed work: the next piece will be complete by `promise`."""
+        """After a completed tick: the next one will be complete by `deadline` (monotonic seconds)."""
         base = slot * _CELLS
         self._cells[base + 1] = deadline
         self._cells[base + 2] += 1
 
     def request_stop(self, slot: int) -> None:
-        """Stands until the next `reset`. It wakes nobody: a signal follows."""
+        """Sets the stop flag until the next `reset`. The child looks at it only when SIGTERM comes."""
         self._cells[slot * _CELLS + 3] = 1
 
     def is_stop_requested(self, slot: int) -> bool:
@@ -68,15 +77,8 @@ class HeartbeatTable:
         return Heartbeat(int(self._cells[base]), self._cells[base + 1], int(self._cells[base + 2]))
 
 
-# How a child learns that it is to end: from its supervisor alone, whatever signals reach it.
-#
-# Terminals, `timeout`, process managers and control groups signal all processes at once. Only the supervisor knows in
-# which order they can end: it marks the child's slot of the board and then sends SIGTERM, on which the child looks
-# there.
-
-
-# Whatever ends a process unless it is handled, but for SIGTERM, what cannot be handled, what reports a fault (SIGABRT
-# among them, on which a child writes its traceback) and what Python ignores by itself.
+# All signals that end a process by default, except SIGTERM, those that cannot be handled, those that report a fault
+# (SIGABRT among them, on which a child writes its traceback) and those that Python ignores (SIGPIPE, SIGXFSZ).
 TERMINATING_SIGNALS: Final = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -94,9 +96,9 @@ TERMINATING_SIGNALS: Final = (
 
 
 def ignore_signals() -> None:
-    """Of a fork server, and so of its children: SIGTERM waits until they can look why it came, all others are ignored.
+    """For a fork server, and so for its children: blocks SIGTERM until a child can handle it, and ignores all others.
 
-    Their starter has blocked the same signals, so that none comes in too early.
+    The supervisor starts the fork server with these signals blocked: one that comes before this call stays pending.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     for number in TERMINATING_SIGNALS:
@@ -105,7 +107,11 @@ def ignore_signals() -> None:
 
 
 class StopListener:
-    """Of one child, whose slot on `board` the process `supervisor` marks when the child is to end."""
+    """Handles SIGTERM in a child, which stops only if the stop flag of its `slot` is set.
+
+    `supervisor` is the pid of the child's parent. Once it is gone no flag can be set, and every SIGTERM stops the
+    child: it may be the death signal from the kernel.
+    """
 
     def __init__(self, heartbeats: HeartbeatTable, slot: int, supervisor: int) -> None:
         self._heartbeats = heartbeats
@@ -114,17 +120,17 @@ class StopListener:
         self._callback: Callable[[], None] | None = None
 
     def install_handler(self) -> None:
-        """From now on a child that is asked to end does so at once: it has begun nothing."""
+        """From now on a request to stop ends the process at once: it has begun no work yet."""
         signal.signal(signal.SIGTERM, self._handle_sigterm)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def set_callback(self, callback: Callable[[], None]) -> None:
-        """From now on `stop` is called instead, from a signal handler."""
+        """From now on `callback` is called instead, from within a signal handler."""
         self._callback = callback
 
     def _handle_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         if not self._heartbeats.is_stop_requested(self._slot) and os.getppid() == self._supervisor:
-            return  # the signal was for somebody else, or for all processes
+            return  # it was sent to the whole group, or by someone other than the supervisor
         if self._callback is None:
             os._exit(0)
         self._callback()

@@ -1,7 +1,6 @@
 """Messages of the runtime itself: frozen, validated types that travel as JSON, never as pickles."""
 
 import time
-from uuid import UUID
 
 from pydantic import Field
 
@@ -51,58 +50,61 @@ class Ack(Message):
     """Reply that only says that it happened."""
 
 
-class StrategyEnded(Message):
-    """Supervisor to limiter: the strategy's process was gone at `at` (monotonic seconds), however it ended."""
+class ChildEnded(Message):
+    """From the supervisor: the process of the dynamic child `name` was gone at `at` (monotonic seconds), however it
+    ended."""
 
-    strategy_id: UUID
+    name: str
     at: float
 
 
-# roster and supervisor
+class DesiredChild(Frozen):
+    """A dynamic child that should run.
+
+    `name` is that of its process, of its socket and of its files. `title` is for people. `revision` changes whenever
+    what it is to do has changed: a parked child of another revision is started afresh.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")
+    title: str
+    revision: str
 
 
-class DesiredStrategy(Frozen):
-    id: UUID
-    name: str
-    cadence_s: float
-    revision: str  # changes whenever the row does
+class DesiredChildren(Message):
+    """To the supervisor: exactly these dynamic children should run."""
 
-
-class DesiredStrategies(Message):
-    """Roster to supervisor: exactly these strategies should run."""
-
-    strategies: tuple[DesiredStrategy, ...]
+    children: tuple[DesiredChild, ...]
 
 
 class LeaseDeadline(Message):
-    """Lease actor to supervisor: whoever needs the lease may run until `stop_by` (monotonic seconds), then no more.
+    """To the supervisor: children that need the lease may run until `stop_by` (monotonic seconds), and no longer.
 
-    0 once it is lost.
+    0 once the lease is lost.
     """
 
     stop_by: float
 
 
-class StrategyParked(Message):
-    """Supervisor to roster: this strategy will not be restarted; write the reason into its row.
+class ChildParked(Message):
+    """From the supervisor: this dynamic child will not be restarted, for `reason`; `traceback` is its crash report.
 
-    `revision` is that of the row by which it ran: a row that has changed since is not meant.
+    `revision` is the one that it ran by; a child that has another one by now is not meant.
     """
 
-    strategy_id: UUID
+    name: str
     revision: str
     reason: str
     traceback: str | None = None
 
 
-class RestartStrategy(Ask):
-    """CLI to supervisor: stop the strategy's process; its supervisor starts it again."""
+class RestartChild(Ask):
+    """To the supervisor: stop the process of the child `name`, and start it again."""
 
-    strategy_id: UUID
+    name: str
 
 
 class ChildReport(Frozen):
-    """One child as the supervisor sees it. `kind` is its group: actor, service or strategy.
+    """One child as the supervisor sees it. `kind` is the group that its spec names: actor, service or another.
 
     `state` is starting, running, stopping, backoff, parked or done.
     """
@@ -119,7 +121,7 @@ class ChildReport(Frozen):
 
 
 class SupervisorReport(Message):
-    """Supervisor to monitor, every second or two."""
+    """From the supervisor, every second: all of its children as they are now."""
 
     pid: int
     children: tuple[ChildReport, ...]

@@ -1,6 +1,6 @@
 """pykka's ask and tell across processes: JSON messages over ZeroMQ sockets in one private directory.
 
-A name is an address: `limiter` is ``<run_dir>/limiter.sock``, so a restarted limiter is found again by the same name.
+A name is an address: `monitor` is ``<run_dir>/monitor.sock``, so a restarted monitor is found again by the same name.
 A request is the frames [id, type, JSON] (the id is empty when nothing is to come back); a reply has the same three.
 """
 
@@ -22,10 +22,11 @@ from engine.platform.errors import CycleSkipped, SkipKind
 
 logger = structlog.get_logger()
 
-_HIGH_WATER_MARK = 1_000
-_MAX_CONNECTIONS = 64
+_HIGH_WATER_MARK = 1_000  # messages queued for one peer; more are dropped by the sender
+_MAX_CONNECTIONS = 64  # of one thread; each takes several descriptors
 _CONNECT_TIMEOUT_MS = 250
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+_LINGER_MS = 200  # how long a closing socket goes on to send what is queued
 
 
 def address(run_dir: Path, name: str) -> str:
@@ -41,7 +42,7 @@ def encode(message: Message) -> tuple[bytes, bytes]:
 
 
 def decode(kind: bytes, body: bytes) -> Message:
-    """The message in two frames. Raises ValueError when the type is unknown or the fields do not fit it."""
+    """The message of a type's name and JSON. Raises ValueError when the type is unknown or the fields do not fit it."""
     found = Message.find_class(kind.decode(errors="replace"))
     if found is None:
         raise ValueError(f"no message is called {kind[:40]!r}")
@@ -49,11 +50,11 @@ def decode(kind: bytes, body: bytes) -> Message:
 
 
 class MessageClient:
-    """Reaches actors in other processes. May be used from any thread; each keeps its own sockets.
+    """Reaches actors in other processes. May be used from any thread: each has its own sockets.
 
-    A peer that is away is tried again after `retry_ms`: first, and at most.
+    A peer that is away is connected to again after `retry_ms` milliseconds: the first and the longest wait.
 
-    Made after the fork, never before: a ZeroMQ context does not survive one.
+    Construct it after the fork: ZeroMQ's threads and descriptors do not survive one.
     """
 
     def __init__(
@@ -67,9 +68,9 @@ class MessageClient:
         self.dropped = 0
 
     def ask(self, name: str, message: Ask, reply: type[M]) -> M:
-        """The peer's reply. Raises Skip when none came by `message.deadline`, or the peer could not serve.
+        """The peer's reply. Raises CycleSkipped when none came by `message.deadline`, or the peer could not serve.
 
-        What was asked of a peer that died is asked again of its successor: an ask must be safe to repeat.
+        An ask whose peer ended before it replied is sent again to its successor: an ask must be safe to repeat.
         """
         connection, encoded, answer = self._get_connection(name), encode(message), None
         while answer is None:
@@ -80,9 +81,9 @@ class MessageClient:
         return _check_reply(name, decode(*answer), reply)
 
     def tell(self, name: str, message: Message) -> None:
-        """Sends and forgets; a message to a peer that is away or choking is dropped and counted in `dropped`.
+        """Sends without waiting; a message to a peer that is away or does not keep up is dropped, and counted.
 
-        Only the first one to a peer that listens waits for the connection: a millisecond, at most a quarter second.
+        Only the first message to a peer waits until the connection stands: about a millisecond, at most 250.
         """
         connection = self._get_connection(name)
         connection.drain_connection_events()
@@ -92,10 +93,10 @@ class MessageClient:
             self.dropped += 1
 
     def _get_connection(self, name: str) -> "_Connection":
-        """The thread's line to `name`, the most recently used last; the one unused for longest makes room."""
-        connections: dict[str, _Connection] = self._local.__dict__.setdefault("lines", {})
+        """This thread's connection to `name`. The least recently used one is closed when there are too many."""
+        connections: dict[str, _Connection] = self._local.__dict__.setdefault("connections", {})
         if name in connections:
-            connections[name] = connections.pop(name)
+            connections[name] = connections.pop(name)  # a dict keeps the order of insertion: last used, last
             return connections[name]
         if len(connections) >= _MAX_CONNECTIONS:
             connections.pop(next(iter(connections))).close()
@@ -104,24 +105,29 @@ class MessageClient:
 
 
 class _Connection:
-    """A socket to one peer, and whether the connection is still the one on which something was asked."""
+    """A socket to one peer, and whether its connection is still the one on which something was asked.
+
+    ZeroMQ reconnects by itself and drops what was on its way; only the socket's monitor tells that it did.
+    """
 
     def __init__(self, dealer: "zmq.Socket[bytes]", run_dir: Path, name: str) -> None:
         self._name = name
-        self._connection_count = 0
+        self._reconnections = 0
         self._is_disconnected = False
         self._events: zmq.Socket[bytes] | None = None
         self.socket = dealer
         self.socket.connect(address(run_dir, name))
-        if _is_listening(run_dir, name):  # so that the first tell finds a peer that is there connected
+        if _is_listening(run_dir, name):  # else the first tell to a peer that is there would be dropped
             self.socket.poll(_CONNECT_TIMEOUT_MS, zmq.POLLOUT)
 
     def wait_for_peer(self, deadline: float) -> None:
-        """Returns when a message would go to a living peer. Raises Skip when there is none by `deadline`."""
+        """Returns when a message would go to a living peer. Raises CycleSkipped when there is none by `deadline`."""
         events = self._get_event_socket()
         while True:
+            # In this order: a disconnection is an event before the next connection takes messages.
+            is_writable = self.socket.poll(0, zmq.POLLOUT)
             self._read_connection_events(events)
-            if not self._is_disconnected and self.socket.poll(0, zmq.POLLOUT):
+            if is_writable and not self._is_disconnected:
                 return
             if not _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLOUT}, deadline):
                 raise CycleSkipped(SkipKind.for_absent_peer(self._name), f"{self._name} is not there")
@@ -129,14 +135,14 @@ class _Connection:
     def wait_for_reply(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
         """Type and body of the reply to `serial`; None when there is another connection, on which it was not asked.
 
-        Raises Skip when there is neither by `deadline`.
+        Raises CycleSkipped when there is neither by `deadline`.
         """
-        events, asked_connection = self._get_event_socket(), self._connection_count
-        while self._connection_count == asked_connection:
+        events, reconnections = self._get_event_socket(), self._reconnections
+        while self._reconnections == reconnections:
             ready = _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLIN}, deadline)
             if self.socket in ready:
                 answered, kind, body = self.socket.recv_multipart()
-                if answered == serial:  # anything else answers an ask that was given up
+                if answered == serial:  # else it answers an ask whose deadline has passed
                     return kind, body
             elif events in ready:
                 self._read_connection_events(events)
@@ -145,7 +151,7 @@ class _Connection:
         return None
 
     def drain_connection_events(self) -> None:
-        """ZeroMQ's own thread, which serves all sockets of the process, stands still when nobody reads many events."""
+        """Reads the monitor's events: ZeroMQ's thread, which serves all sockets, blocks while that pipe is full."""
         if self._events is not None:
             self._read_connection_events(self._events)
 
@@ -156,24 +162,26 @@ class _Connection:
         self.socket.close()
 
     def _get_event_socket(self) -> "zmq.Socket[bytes]":
-        """Events of the connection from the first ask on; a line that only tells needs none, nor would it read them."""
+        """Events of the connection from the first ask on; a client that only tells needs none."""
         if self._events is None:
             self._events = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         return self._events
 
     def _read_connection_events(self, events: "zmq.Socket[bytes]") -> None:
         while events.poll(0):
-            event = parse_monitor_message(events.recv_multipart())["event"]
-            self._is_disconnected = event == zmq.EVENT_DISCONNECTED
-            self._connection_count += not self._is_disconnected
+            was_disconnected = self._is_disconnected
+            self._is_disconnected = parse_monitor_message(events.recv_multipart())["event"] == zmq.EVENT_DISCONNECTED
+            # The event of a handshake comes after the connection takes messages. Without a disconnection before it,
+            # an ask that was sent in between went over this very connection.
+            self._reconnections += was_disconnected and not self._is_disconnected
 
 
 class MessageServer:
-    """An actor's own address: where asks and tells come in and replies go out. Belongs to one thread."""
+    """The socket at an actor's address: receives asks and tells, sends replies. For one thread only."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", run_dir: Path, name: str) -> None:
         self.socket = context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.LINGER, 200)
+        self.socket.setsockopt(zmq.LINGER, _LINGER_MS)
         self.socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
         self.socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
         self.socket.bind(address(run_dir, name))
@@ -207,25 +215,25 @@ class MessageServer:
 
 def _create_dealer(context: "zmq.Context[zmq.Socket[bytes]]", retry_ms: tuple[int, int]) -> "zmq.Socket[bytes]":
     dealer = context.socket(zmq.DEALER)
-    dealer.setsockopt(zmq.LINGER, 200)
+    dealer.setsockopt(zmq.LINGER, _LINGER_MS)
     dealer.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
     dealer.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
     dealer.setsockopt(zmq.RECONNECT_IVL, retry_ms[0])
     dealer.setsockopt(zmq.RECONNECT_IVL_MAX, retry_ms[1])
-    # Queue only towards a peer that is there: what was meant for a dead one must not reach its successor late.
+    # Queue only for a peer that is connected: what was meant for one that ended must not reach its successor late.
     dealer.setsockopt(zmq.IMMEDIATE, 1)
     return dealer
 
 
 def _is_listening(run_dir: Path, name: str) -> bool:
-    """Whether somebody takes connections at the address now."""
+    """Whether a process accepts connections at the address now; the file alone may be left by one that ended."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(0)
         return probe.connect_ex(_path(run_dir, name)) == 0
 
 
 def _poll_ready(events: "dict[zmq.Socket[bytes], int]", deadline: float) -> "dict[zmq.Socket[bytes], int]":
-    """Which of them are ready for what they wait for; none when that was not by `deadline`."""
+    """The sockets that are ready for their events; none when `deadline` has passed."""
     poller = zmq.Poller()
     for each, event in events.items():
         poller.register(each, event)

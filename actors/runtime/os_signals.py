@@ -1,4 +1,4 @@
-"""The supervisor's one wait: for a message at its door, a signal, the end of a child, or its patience."""
+"""The supervisor's one wait: for a message, a signal, the end of a child, or the next thing that is due."""
 
 import contextlib
 import math
@@ -14,26 +14,26 @@ import zmq
 
 from actors.runtime.heartbeat import TERMINATING_SIGNALS
 
-REPEATED_SIGNAL_S: Final = 2.0  # `timeout` and process managers signal the supervisor, and its group, and so it again
+REPEATED_SIGNAL_S: Final = 2.0  # `timeout` and process managers signal the supervisor, and then its whole group
 _STOP_SIGNALS: Final = frozenset({signal.SIGTERM, *TERMINATING_SIGNALS}) - {signal.SIGHUP, signal.SIGUSR1}
 
 
 @dataclass
 class SignalFlags:
-    """What signals ask for; only noted, since a handler may run between any two steps of the supervisor's loop.
+    """What signals ask for. A handler may run between any two steps of the supervisor's loop, so it only sets flags.
 
     `clock` gives monotonic seconds.
     """
 
     stop: bool = False
-    force: bool = False  # told to stop again, later than one order may be repeated
+    force: bool = False  # a second stop signal, too late to be a repetition of the first: children get 1 s more
     reload: bool = False
     dump: bool = False
     clock: Callable[[], float] = time.monotonic
     _first_stop_at: float | None = None
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """A signal handler. SIGCHLD orders nothing: it is only to be woken by."""
+        """A signal handler. SIGCHLD sets no flag: it only ends the wait."""
         if number in _STOP_SIGNALS:
             self._request_stop(self.clock())
         elif number == signal.SIGHUP:
@@ -48,13 +48,14 @@ class SignalFlags:
 
 
 class SignalPoller:
-    """While entered, signals become `orders`, and each of them, like every child's end, ends a `wait`.
+    """While entered, signals set `flags`, and each of them, like the end of a child, ends a `wait`.
 
-    Afterwards they are ignored: the process is about to end, with the exit code of what it has done.
+    Afterwards they are ignored: the process is about to end, and its exit code must not become that of a signal.
     """
 
     def __init__(self, server_socket: "zmq.Socket[bytes]", flags: SignalFlags) -> None:
         self._flags = flags
+        # A signal between two waits must end the next one: `signal.set_wakeup_fd` writes a byte here.
         self._wake_receiver, self._wake_sender = socket.socketpair()
         for end in (self._wake_receiver, self._wake_sender):
             end.settimeout(0)
@@ -63,7 +64,7 @@ class SignalPoller:
             self._poller.register(waited, zmq.POLLIN)
 
     def wait(self, timeout_s: float) -> float:
-        """Returns the seconds that it took longer than `patience_s`: none to speak of unless the host stood still."""
+        """Waits at most `timeout_s`. Returns by how many seconds it took longer, as when the whole host was paused."""
         until = time.monotonic() + timeout_s
         self._poller.poll(math.ceil(timeout_s * 1000))
         with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Descriptors held back, so that a supervisor that has run out of them can still log, reap and restart."""
+"""The processes of one supervisor: forks children through the fork server, reads heartbeats, signals and reaps."""
 
 import contextlib
 import json
@@ -18,11 +18,22 @@ from actors.runtime.heartbeat import SLOTS, Heartbeat, HeartbeatTable, create_sh
 from actors.runtime.restart_policy import Child
 from engine.platform import processes
 
-_RESERVED_COUNT: Final = 24  # a new fork server takes 9 at once, a child's last words and its memory one each
+logger = structlog.get_logger()
+
+ABORT_GRACE_S: Final = 0.7  # from SIGABRT, on which a child writes every thread's traceback, to SIGKILL
+ORPHAN_GRACE_S: Final = 5.0  # a database server whose owner has died shuts down by itself
+_RETRY_S: Final = 0.1
+_ORPHAN_CHECK_EVERY_S: Final = 1.0
+_MAX_TITLE_LENGTH: Final = 200  # titles are people's text, and a spawn request has a maximum size
+_RESERVED_COUNT: Final = 24  # a new fork server takes 9 at once, reading a crash report and a child's memory one each
 
 
 class DescriptorReserve:
-    """Holds descriptors that point nowhere."""
+    """Open descriptors that are closed when they are needed.
+
+    A supervisor whose process has run out of descriptors could not reap a child's crash report or start a fork server,
+    and would be of no use exactly when it is needed.
+    """
 
     def __init__(self) -> None:
         self._descriptors: list[int] = []
@@ -30,7 +41,7 @@ class DescriptorReserve:
 
     @contextlib.contextmanager
     def release_temporarily(self) -> Iterator[None]:
-        """Within, the reserve is free to be used; afterwards it is filled again as far as that can be done."""
+        """While entered the reserved descriptors are free; afterwards as many as possible are reserved again."""
         self.close()
         try:
             yield
@@ -47,45 +58,33 @@ class DescriptorReserve:
                 self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
-# The supervisor's hands: forks children through the fork server, watches their hearts, signals and reaps them.
-
-
-logger = structlog.get_logger()
-
-ABORT_GRACE_S: Final = 0.7  # from SIGABRT, on which a child writes every thread's traceback, to SIGKILL
-ORPHAN_GRACE_S: Final = 5.0  # a database server whose owner has died shuts down by itself
-_RETRY_S: Final = 0.1
-_ORPHAN_CHECK_EVERY_S: Final = 1.0
-_MAX_TITLE_LENGTH: Final = 200  # people's text, in a request that has a limit
-
-
 class ProcessManager:
-    """All processes of one supervisor. A pid is ours until `reap` returns it, so a signal never hits a stranger.
+    """All processes of one supervisor.
 
-    Children that this process had before are nobody's business here: they are reaped, and never signalled.
+    A pid cannot be reused before `reap` returns it, since the supervisor is the parent: a signal never hits another
+    process. Children that this process had before are reaped, and never signalled.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, warm_up: str = "") -> None:
         self._run_dir = run_dir
         self._heartbeat_fd = create_shared_memory()
         self._heartbeats = HeartbeatTable(self._heartbeat_fd)
         self._free_slots = list(range(SLOTS - 1, -1, -1))
-        self._is_full = False  # and it has been told
+        self._is_full = False  # logged once
         self._incarnations = 0
-        self._preexisting_pids = frozenset(
-            _list_children()
-        )  # whoever became this process by exec may have had children
+        # A shell that became this process by exec (a container's entry point) may have had children.
+        self._preexisting_pids = frozenset(_list_children())
         self._live_pids: set[int] = set()
         self._orphans: dict[int, float] = {}  # by pid: when each was first seen
         self._orphans_checked_at = 0.0
-        # Nobody ever writes: children see the end of this pipe when the supervisor is gone, however it went.
+        # Nothing is ever written: the pipe closes when the supervisor ends in any way, and children see that.
         self._lifeline, self._lifeline_writer = os.pipe()
-        self._fork_server = ForkServerClient((self._lifeline, self._heartbeat_fd))
+        self._fork_server = ForkServerClient((self._lifeline, self._heartbeat_fd), warm_up)
         self.reserve = DescriptorReserve()
         become_subreaper()
 
     def allocate_slot(self) -> int | None:
-        """A place on the board; None when there are more children than places."""
+        """A free slot of the heartbeat table; None when all are taken."""
         if self._free_slots:
             return self._free_slots.pop()
         if not self._is_full:
@@ -99,14 +98,14 @@ class ProcessManager:
 
     @property
     def fork_server_losses(self) -> int:
-        """How many fork servers were lost, one after another, since the last child was born."""
+        """How many fork servers were lost, one after another, since one of them last forked a child."""
         return self._fork_server.losses
 
     def heartbeat(self, child: Child) -> Heartbeat:
         return self._heartbeats.read(child.slot)
 
     def start(self, child: Child) -> bool:
-        """Forks `child` as a new incarnation. False when that cannot be done now; then it is due again soon."""
+        """Forks `child` as a new incarnation. False when that cannot be done now; then its `due_at` is set."""
         self._incarnations += 1
         child.incarnation, child.started_at = self._incarnations, time.monotonic()
         child.cause = child.kill_at = None
@@ -124,7 +123,7 @@ class ProcessManager:
         return True
 
     def reap(self) -> list[tuple[int, int]]:
-        """(pid, wait status) of everyone who has ended since the last call."""
+        """(pid, wait status) of every process that has ended since the last call."""
         ended = []
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0] != 0:
@@ -139,13 +138,14 @@ class ProcessManager:
         return ended
 
     def terminate(self, child: Child) -> None:
-        """The board says it; the signal is for the child to look there."""
-        self._heartbeats.request_stop(child.slot)
+        """Asks `child` to stop within its grace."""
+        self._heartbeats.request_stop(child.slot)  # before the signal, whose handler looks for it
         child.kill_at = time.monotonic() + child.spec.grace_s
         self._signal(child, signal.SIGTERM)
 
     def abort(self, child: Child, cause: str) -> None:
-        """Ends a child for a fault, with every thread's traceback in its last words."""
+        """Ends a child for a fault. On SIGABRT it writes every thread's traceback into its crash report; SIGKILL
+        follows, since a child stopped by SIGSTOP handles no other signal."""
         logger.warning("child_killed", child=child.spec.name, reason=cause, pid=child.pid)
         child.cause = cause
         child.kill_at = time.monotonic() + ABORT_GRACE_S
@@ -157,13 +157,13 @@ class ProcessManager:
 
     @staticmethod
     def sample_memory(children: Iterable[Child], now: float) -> None:
-        """Notes what each child's memory costs: its private pages, not those it shares with all the others."""
+        """Records each child's private memory in bytes, without the pages that it shares with the fork server."""
         for child in children:
             if child.pid is not None:
                 child.memory_bytes, child.memory_sampled_at = _read_private_bytes(child.pid), now
 
     def close(self) -> None:
-        """Nobody of ours is left when this returns."""
+        """Ends every process of ours, orphans included, within 10 s; one of another user may stay."""
         self._live_pids.clear()
         self._fork_server.close()
         self._kill_unreported_forks()
@@ -202,9 +202,9 @@ class ProcessManager:
         return json.dumps(request).encode()
 
     def _kill_unreported_forks(self) -> None:
-        """Ends every child that the late fork server forked and told nobody of, so that none ever runs twice."""
+        """Ends every child that the lost fork server forked but did not report, so that no child ever runs twice."""
         until, clean_scans = time.monotonic() + ORPHAN_GRACE_S, 0
-        # Two looks, since who was forking during the first may have left another one behind.
+        # Two scans without a find: a process that was forking during the first may have left another one.
         while clean_scans < 2 and time.monotonic() < until:
             unreported = [
                 pid for pid in _list_children() - self._live_pids - self._preexisting_pids if _is_python_process(pid)
@@ -213,10 +213,10 @@ class ProcessManager:
             for pid in unreported:
                 os.kill(pid, signal.SIGKILL)
             if unreported:
-                time.sleep(0.01)  # each look walks through all processes of the host
+                time.sleep(0.01)  # each scan reads all processes of the host
 
     def _kill_orphans(self, now: float) -> None:
-        """Kills what children have left behind: their own children, which the kernel handed to us."""
+        """Kills processes that ended children have left: as a subreaper the supervisor became their parent."""
         self._orphans_checked_at = now
         orphans = _list_children_fast() - self._live_pids - self._preexisting_pids - {self._fork_server.pid}
         self._orphans = {pid: self._orphans.get(pid, now) for pid in orphans}
@@ -228,12 +228,12 @@ class ProcessManager:
 
 
 def _list_children() -> set[int]:
-    """The pids of all children of this process, ended ones that nobody has reaped included."""
+    """The pids of all children of this process, zombies included."""
     return processes.children_of(os.getpid())
 
 
 def _list_children_fast() -> set[int]:
-    """The same from one small file, which may miss somebody while processes come and go."""
+    """The same from one small file, which may miss some while processes start and end (proc(5))."""
     try:
         return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
     except OSError:
@@ -241,7 +241,7 @@ def _list_children_fast() -> set[int]:
 
 
 def _read_private_bytes(pid: int) -> int | None:
-    """None when it cannot be told now: the process is ending, or this one is out of descriptors."""
+    """None when it cannot be read: the process is ending, or this one is out of descriptors."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -250,7 +250,7 @@ def _read_private_bytes(pid: int) -> int | None:
 
 
 def _is_python_process(pid: int) -> bool:
-    """Our children do; a PostgreSQL server that an ended child left to us does not, nor does who has ended."""
+    """Whether `pid` runs our interpreter: true of our children, false of a PostgreSQL server and of a zombie."""
     try:
         return Path(f"/proc/{pid}/exe").samefile(sys.executable)
     except OSError:

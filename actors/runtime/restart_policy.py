@@ -1,6 +1,7 @@
-"""The supervisor's policy as pure functions: who may start, how long to wait before a restart, when to stop trying.
+"""The supervisor's policy as pure functions: which children may start, when to restart, when to give up.
 
 After Erlang/OTP's restart intensity (at most N restarts in a period), with a jittered exponential wait in between.
+Times are passed in, as monotonic seconds.
 """
 
 import signal
@@ -69,7 +70,7 @@ class Child:
     ever_done: bool = False
     started_at: float = 0.0
     due_at: float = 0.0  # when the wait before a restart is over
-    kill_at: float | None = None  # when patience with a child told to end is over
+    kill_at: float | None = None  # when a child that was asked to stop gets SIGKILL
     cause: str | None = None  # why it is being ended, or how it ended last
     crash_times: deque[float] = field(default_factory=deque)
     restarts: int = 0
@@ -78,7 +79,7 @@ class Child:
     memory_sampled_at: float = 0.0
 
     def record_exit(self, status: int, decision: RestartDecision) -> None:
-        """Keeps the history that reports and reasons are made from."""
+        """Adds an exit to the history, from which reports and reasons are built."""
         if decision is RestartDecision.DONE:
             self.ever_done = True
             return
@@ -94,7 +95,7 @@ def describe_exit(status: int) -> str:
 
 
 def is_clean_exit(status: int) -> bool:
-    """Whether a child that was told to end did so by itself, and well."""
+    """Whether a child that was asked to stop did so by itself and without an error."""
     return status == 0
 
 
@@ -103,17 +104,17 @@ def is_configuration_exit(status: int) -> bool:
 
 
 def supervisor_exit_code(status: int) -> int:
-    """The supervisor's exit code after a child whose end is the end of all."""
+    """The supervisor's own exit code after a child without which nothing works has ended with wait `status`."""
     code = status >> 8
     return code if code in (EXIT_CONFIGURATION, EXIT_TRY_AGAIN) else 1
 
 
 def decide_restart(child: Child, status: int, now: float) -> RestartDecision:
-    """What to do about a child that ended with wait `status`; deaths that left the window are forgotten here."""
+    """What to do about a child that ended with wait `status`. Forgets crashes that are older than the window."""
     if child.spec.restart is RestartPolicy.TRANSIENT and status == 0 and child.cause is None:
         return RestartDecision.DONE
     stops_all = child.spec.on_exhausted is ExhaustedRestarts.STOP_ALL
-    if stops_all and status == EXIT_TRY_AGAIN << 8:  # another engine already does what this one is for
+    if stops_all and status == EXIT_TRY_AGAIN << 8:  # another engine does the work already
         return RestartDecision.GIVE_UP
     child.crash_times.append(now)
     while now - child.crash_times[0] > RESTART_WINDOW_S:
@@ -127,7 +128,7 @@ def decide_restart(child: Child, status: int, now: float) -> RestartDecision:
 
 
 def is_task(child: Child) -> bool:
-    """Whether it ends by itself when its work is done. Until then the stages after it wait."""
+    """Whether the child ends by itself when its work is done. Until then the stages after it wait."""
     return child.spec.restart is RestartPolicy.TRANSIENT and not child.spec.is_dynamic
 
 
@@ -137,15 +138,15 @@ def restart_backoff_s(crashes: int, random: float) -> float:
 
 
 def should_abort_startup(fork_server_losses: int, children: Iterable[Child]) -> bool:
-    """Whether to give up: so many fork servers were lost in a row, without a child, and nobody was ever ready.
+    """Whether to give up: too many fork servers were lost in a row without a child, and no child was ever ready.
 
-    Once somebody was, it is tried for ever, as with a shared child.
+    Once one was, new fork servers are tried for ever: the fault is likely to be the host's, and passing.
     """
     return fork_server_losses > MAX_RESTARTS and not any(child.ever_ready for child in children)
 
 
 def is_stalled(child: Child, heartbeat: Heartbeat, now: float) -> bool:
-    """Whether a living child, which nobody has told to end, has broken its promise to complete a piece of work."""
+    """Whether the deadline of a child's tick has passed. One that was asked to stop has `kill_at` instead."""
     if child.state not in (ChildState.STARTING, ChildState.RUNNING) or child.kill_at is not None:
         return False
     return heartbeat.incarnation == child.incarnation and now > heartbeat.deadline
@@ -158,25 +159,25 @@ def is_over_memory_limit(child: Child) -> bool:
 
 
 def has_grace_expired(child: Child, now: float, *, is_forced: bool) -> bool:
-    """Whether patience with a child told to end is over."""
+    """Whether a child that was asked to stop has had its grace; `is_forced` leaves it 1 s of it."""
     if child.pid is None or child.kill_at is None:
         return False
-    patience = child.spec.grace_s - FORCED_GRACE_S if is_forced else 0.0
-    return now >= child.kill_at - max(0.0, patience)
+    skipped_s = max(0.0, child.spec.grace_s - FORCED_GRACE_S) if is_forced else 0.0
+    return now >= child.kill_at - skipped_s
 
 
 def select_startable(
     children: Iterable[Child], now: float, max_starting: int, *, is_leased: bool = True
 ) -> list[Child]:
-    """Who may start now: due, in a stage whose predecessors are all ready, and no more than `most_starting` at once.
+    """The children that may start now: due, with all stages before theirs ready, at most `max_starting` at once.
 
-    Who needs the lease waits until it `is_leased`.
+    Children that need the lease wait until it `is_leased`.
     """
     everyone = [child for child in children if is_leased or not child.spec.needs_lease]
     stage = min((child.spec.stage for child in everyone if not _is_ready(child)), default=0)
     room = max_starting - sum(child.state is ChildState.STARTING for child in everyone)
     due = (c for c in everyone if c.state in (ChildState.WAITING, ChildState.BACKOFF) and c.due_at <= now)
-    # A shared child that died later must not hold up anybody who was already started once.
+    # A shared child that crashes later must not hold up children that were already started once.
     return list(islice((c for c in due if c.spec.stage <= stage or c.ever_ready), max(0, room)))
 
 
@@ -185,18 +186,21 @@ def _is_ready(child: Child) -> bool:
 
 
 def current_stop_stage(children: Iterable[Child]) -> int | None:
-    """The stage to stop now: the highest with anybody alive."""
+    """The stage to stop now: the highest with a living child."""
     return max((child.spec.effective_stop_stage for child in children if child.pid is not None), default=None)
 
 
 def next_timeout_s(children: Iterable[Child], read_heartbeat: Callable[[Child], Heartbeat], now: float) -> float:
-    """How long the supervisor may sleep if nothing wakes it: until the first promise, patience or wait runs out."""
+    """Seconds that the supervisor may wait if nothing wakes it: until the first deadline, kill or restart is due.
+
+    A deadline or restart that is overdue counts as due in 20 ms, so that the loop does not spin until it is handled.
+    """
     until = now + MAX_POLL_S
     for child in children:
         if child.kill_at is not None:
             until = min(until, child.kill_at)
         elif child.state is ChildState.STARTING:
-            until = min(until, now + 0.02)  # becoming ready makes no noise
+            until = min(until, now + 0.02)  # the first heartbeat wakes no one
         elif child.state is ChildState.RUNNING:
             until = min(until, max(read_heartbeat(child).deadline, now + 0.02))
         elif child.state in (ChildState.BACKOFF, ChildState.WAITING):
@@ -205,7 +209,7 @@ def next_timeout_s(children: Iterable[Child], read_heartbeat: Callable[[Child], 
 
 
 def select_for_memory_sample(children: Iterable[Child], limit: int) -> list[Child]:
-    """Whose memory to look at next, `most` at a time since each look costs the kernel a walk: the longest unseen."""
+    """The `limit` children whose last memory sample is oldest: for each the kernel walks through all its pages."""
     return nsmallest(
         limit, (child for child in children if child.pid is not None), key=lambda child: child.memory_sampled_at
     )
@@ -219,7 +223,7 @@ def describe_parking(child: Child) -> str:
 
 
 def summarize(children: Iterable[Child], *, is_leased: bool) -> tuple[bool, str]:
-    """Whether all that is shared and may run is ready, and one line on everybody."""
+    """Whether all shared children that may run are ready, and one line with the number of children in each state."""
     everyone = list(children)
     states = Counter(child.state.value for child in everyone)
     shared = (child for child in everyone if not child.spec.is_dynamic and (is_leased or not child.spec.needs_lease))

@@ -8,12 +8,12 @@ from typing import Final, Self
 from engine.platform import file_lock
 from engine.platform.errors import AnotherEngineRuns, ConfigurationError
 
-_LOCK_TIMEOUT_S: Final = 1.0  # a command that looks who holds the lock has it for a moment
+_LOCK_TIMEOUT_S: Final = 1.0  # a command that checks whether the lock is held holds it for a moment
 _MAX_CRASH_REPORT_BYTES: Final = 16_000
 
 
 def prepare_run_dir(run_dir: Path) -> None:
-    """Makes the private directory for sockets, locks and last words (0700). Raises ConfigurationError."""
+    """Makes the private directory for sockets, locks and crash reports (0700). Raises ConfigurationError."""
     try:
         run_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in (run_dir, run_dir / "last"):
@@ -24,7 +24,7 @@ def prepare_run_dir(run_dir: Path) -> None:
 
 
 class StateDirLock:
-    """Held while a supervisor runs. The kernel drops it with the process, so a crash leaves nothing to clean up."""
+    """Held while a supervisor runs. The kernel releases it with the process, so a crash leaves nothing to clean up."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / file_lock.FILE_NAME
@@ -45,7 +45,7 @@ class StateDirLock:
         return self
 
     def is_deleted(self) -> bool:
-        """Whether the file is there no more, so that the lock keeps nobody away. A disk that fails proves nothing."""
+        """Whether the file was removed or replaced: another supervisor could lock a new one. False if unknown."""
         try:
             return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
         except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What the supervisor tells others: systemd, the monitor, the roster, and whoever asks for a dump by signal."""
+"""Reports of the supervisor: to systemd, to the children that the plan names, and into the log."""
 
 import os
 import time
@@ -9,7 +9,8 @@ from typing import Final
 import structlog
 
 from actors.runtime import restart_policy
-from actors.runtime.messages import StrategyEnded, StrategyParked, SupervisorReport
+from actors.runtime.child_spec import ReportRecipients
+from actors.runtime.messages import ChildEnded, ChildParked, Message, SupervisorReport
 from actors.runtime.messaging import MessageClient
 from actors.runtime.restart_policy import Child
 from actors.runtime.state_dir import read_crash_report
@@ -21,8 +22,11 @@ REPORT_EVERY_S: Final = 1.0
 
 
 class SupervisorReporter:
-    def __init__(self, link: MessageClient, notifier: Notifier, run_dir: Path) -> None:
-        self._peers = link
+    """Tells and never waits: a report that cannot be sent now is dropped, so that no child can stall the supervisor."""
+
+    def __init__(self, peers: MessageClient, recipients: ReportRecipients, notifier: Notifier, run_dir: Path) -> None:
+        self._peers = peers
+        self._recipients = recipients
         self._notifier = notifier
         self._run_dir = run_dir
         self._reported_at = float("-inf")
@@ -40,29 +44,33 @@ class SupervisorReporter:
     def send_report(self, children: Collection[Child]) -> None:
         self._reported_at = now = time.monotonic()
         rows = tuple(restart_policy.build_report(child, now) for child in children)
-        self._peers.tell("monitor", SupervisorReport(pid=os.getpid(), children=rows))
+        self._tell(self._recipients.states, SupervisorReport(pid=os.getpid(), children=rows))
 
-    def report_strategy_ended(self, child: Child) -> None:
-        """So that the limiter keeps nothing for a process that is no more."""
+    def report_ended(self, child: Child) -> None:
+        """So that no other process keeps anything for one that has ended."""
         if child.spec.is_dynamic:
-            message = StrategyEnded(strategy_id=child.spec.strategy_id, at=time.monotonic())
-            self._peers.tell("limiter", message)
+            self._tell(self._recipients.ended, ChildEnded(name=child.spec.name, at=time.monotonic()))
 
     def log_crash(self, child: Child, status: int) -> None:
-        # A child that could still speak has told its reason itself.
+        # A child that exited by itself has logged its reason; one that was killed has only its crash report.
         crash_report = None if os.WIFEXITED(status) else read_crash_report(self._run_dir, child.spec.name)
         logger.warning(
-            "child_died", child=child.spec.name, reason=child.cause, deaths=len(child.crash_times), said=crash_report
+            "child_died",
+            child=child.spec.name,
+            reason=child.cause,
+            crashes=len(child.crash_times),
+            crash_report=crash_report,
         )
 
     def report_parked(self, child: Child) -> None:
-        """The roster writes it into the row, the monitor raises the alarm. Repeated until the row says so."""
+        """Called again while the child is parked and still desired: the message may have been dropped."""
         reason = restart_policy.describe_parking(child)
         crash_report = read_crash_report(self._run_dir, child.spec.name)
-        message = StrategyParked(
-            strategy_id=child.spec.strategy_id, revision=child.revision, reason=reason, traceback=crash_report
-        )
-        for name in ("roster", "monitor"):
+        message = ChildParked(name=child.spec.name, revision=child.revision, reason=reason, traceback=crash_report)
+        self._tell(self._recipients.parked, message)
+
+    def _tell(self, names: tuple[str, ...], message: Message) -> None:
+        for name in names:
             self._peers.tell(name, message)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""systemd's notify protocol (sd_notify(3)): datagrams to the socket that the service manager names, if it names one."""
+"""systemd's notify protocol, sd_notify(3): datagrams to the socket that the environment names, if it names one."""
 
 import contextlib
 import socket
@@ -10,13 +10,13 @@ _STATUS_EVERY_S: Final = 5.0
 
 
 class Notifier:
-    """Says nothing when there is no service manager. What cannot be sent is dropped: nobody may hang on it."""
+    """Does nothing without a service manager. What cannot be sent now is dropped: it must not stall the supervisor."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
         # A leading @ names an abstract socket, whose first byte is zero.
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        # Kept open: the watchdog must be fed also when there are no descriptors left.
+        # Kept open, since systemd would kill a supervisor that has no descriptor left to send its keep-alive.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
         watchdog_us = environ.get("WATCHDOG_USEC", "")
         # Twice as often as asked for, as sd_watchdog_enabled(3) advises.
@@ -38,7 +38,7 @@ class Notifier:
             self._send(f"STATUS={status}")
 
     def notify_stopping(self) -> None:
-        """May be said again and again; it is told once."""
+        """May be called again and again; it is sent once."""
         if not self._is_stopping:
             self._is_stopping = True
             self._send("STOPPING=1")

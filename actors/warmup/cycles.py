@@ -1,7 +1,10 @@
-"""One whole cycle on canned answers, played by the fork server before it forks: whatever a strategy loads, compiles and
-caches on its first cycle is then there already, in pages that all strategies share. No peer, no network, and no thread
-is left."""
+"""One whole cycle on canned answers, run by the fork server before it forks.
 
+What a strategy loads, compiles and caches on its first cycle is then in pages that all strategies share. It needs no
+peer and no network, and leaves no thread, since a process with threads must not fork.
+"""
+
+import importlib
 import json
 import time
 from datetime import UTC, datetime
@@ -9,7 +12,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import httpcore
-import setproctitle
 import structlog
 from pydantic import SecretStr
 
@@ -31,7 +33,9 @@ from engine.store.store import open_store
 
 logger = structlog.get_logger()
 
+ENTRY: Final = f"{__name__}:warm_up"
 NIL_ID: Final = UUID(int=0)
+_WARMUP_CYCLES: Final = 10  # CPython 3.11 specializes a function's code after 8 calls or so, which writes to its pages
 _FAKE_UPDATED_AT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _CANDLES: Final = tuple(Candle(60_000 * minute, 2.0, 3.0, 1.0, 2.0, 1.0) for minute in range(10))
 _STRATEGY: Final[dict[str, Any]] = {
@@ -74,18 +78,24 @@ _FAKE_DECISION: Final = {
 }
 
 
+def warm_up() -> None:
+    """The fork server's warm-up: loads all that a strategy may need, and runs the cycle."""
+    importlib.import_module("engine.store.transport.supabase")  # the transport that the warm-up cycle does not use
+    run_warmup_cycles(_WARMUP_CYCLES)
+
+
 def run_warmup_cycles(times: int) -> None:
-    """Plays it so many times. One that fails is told, and costs every child memory, but nobody's start."""
+    """Runs the cycle so many times. A failure is logged and costs every child memory, but stops no start."""
     logs.configure()
     try:
         for _ in range(times):
             run_warmup_cycle()
-    except Exception as error:  # noqa: BLE001 - whatever it was, children do without
+    except Exception as error:  # noqa: BLE001 - children work without the warm-up
         logger.warning("warmup_failed", reason=f"{type(error).__name__}: {error}", effect="more memory per child")
 
 
 def run_warmup_cycle() -> None:
-    """Plays it. Raises RuntimeError when the cycle did not reach its end: then it would not warm what it should."""
+    """Runs the cycle once. Raises RuntimeError when it did not reach its end: not all is loaded then."""
     with serve_fake_postgres(FAKE_ROWS) as database:
         settings = StrategySettings(
             groq_api_key=SecretStr("no-key"),
@@ -93,9 +103,6 @@ def run_warmup_cycle() -> None:
         )
         StrategySettings.from_child_json(settings.to_child_json())
         logs.configure(secrets=logs.collect_secrets(settings))
-        setproctitle.setproctitle("sparky: fork server")
-        # From 3.12 on CPython reads its number of threads from /proc/self/stat at each fork, and splits that at spaces.
-        setproctitle.setthreadtitle("sparky-fork")
         outcome = _run_fake_cycle(settings)
     if outcome.signal_id is None:
         raise RuntimeError(f"the warm-up cycle ended with {outcome.outcome}: {outcome.reason}")
@@ -121,7 +128,7 @@ def _run_fake_cycle(settings: StrategySettings) -> CycleOutcome:
 
 
 def _exercise_events(settings: StrategySettings, outcome: CycleOutcome) -> None:
-    """What follows a cycle: the next tick, and the events."""
+    """What an actor does after a cycle: it finds its next tick, and sends events."""
     actor = StrategyActor(settings, FakePeers(), NIL_ID)
     actor.receive(StrategyChanged(revision="1"))
     cadence = build_cadence(NIL_ID, 45.0)
@@ -145,13 +152,13 @@ def _exercise_events(settings: StrategySettings, outcome: CycleOutcome) -> None:
 
 
 class FakePeers:
-    """Everything that is said goes through the form in which it travels."""
+    """Peers with canned replies; each message is encoded and decoded as on its way between processes."""
 
-    def ask(self, name: str, message: Ask, reply: type[Any]) -> Any:  # noqa: ARG002 - the reply says who is asked
+    def ask(self, name: str, message: Ask, reply: type[Any]) -> Any:  # noqa: ARG002 - the type of the reply says which peer is asked
         decode(*encode(message))
         return decode(*encode(_build_snapshot() if reply is Snapshot else Permit(permit_id=NIL_ID, waited_s=0.0)))
 
-    def tell(self, name: str, message: Message) -> None:  # noqa: ARG002 - nobody is there
+    def tell(self, name: str, message: Message) -> None:  # noqa: ARG002 - there is no peer
         decode(*encode(message))
 
 
@@ -170,7 +177,7 @@ def _build_snapshot() -> Snapshot:
 
 
 def _build_completion(model: str) -> bytes:
-    """An answer of the provider as it comes over the wire."""
+    """The provider's HTTP response to a completion request, as bytes."""
     usage = {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}
     message = {"role": "assistant", "content": json.dumps(_FAKE_DECISION)}
     body = {

@@ -1,7 +1,6 @@
-"""A PostgreSQL server with canned answers: in a warm-up cycle the driver connects, asks and reads through all its own
-code.
+"""A PostgreSQL server with canned answers, so that a warm-up cycle runs through all code of the database driver.
 
-It listens at a name of the kernel's own (an abstract socket), so that no full disk and no long path can be in its way.
+It listens at an abstract Unix socket, which needs no file: a full disk or a long path cannot stop a start.
 
 Protocol: https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
@@ -19,19 +18,19 @@ _JSONB: Final = 3802
 _SIMPLE_QUERY: Final = b"Q"
 _TERMINATE: Final = b"X\0\0\0\x04"
 _MAX_QUERY_BYTES: Final = 64 * 1024
-_CLIENT_TIMEOUT_S: Final = 10.0  # with a client that falls silent: nobody may be left talking to it
+_CLIENT_TIMEOUT_S: Final = 10.0  # with a client that sends nothing: its thread must end before the fork
 
 
 @contextlib.contextmanager
 def serve_fake_postgres(answers: Mapping[str, object]) -> Iterator[str]:
     """The connection string of a server that answers a query with one row of one jsonb: of the function it names."""
     rows = {name.encode(): _encode_result(json.dumps(answer).encode()) for name, answer in answers.items()}
-    # For libpq an @ begins an abstract name; psycopg looks up in the DNS whatever has no colon in second place.
+    # For libpq an @ begins an abstract name. psycopg would look it up in the DNS without the colon behind it.
     place = f":sparky-{uuid.uuid4().hex}"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{place}/.s.PGSQL.5432")
         listener.listen()
-        serving = threading.Thread(target=_serve, args=(listener, rows))
+        serving = threading.Thread(target=_serve, args=(listener, rows), name="warmup-postgres")
         serving.start()
         try:
             yield f"postgresql://warmup@/warmup?host=@{place}&sslmode=disable&gssencmode=disable"
@@ -41,7 +40,7 @@ def serve_fake_postgres(answers: Mapping[str, object]) -> Iterator[str]:
 
 
 def _serve(listener: socket.socket, rows: Mapping[bytes, bytes]) -> None:
-    with contextlib.suppress(OSError):  # the listener is shut down: that was all
+    with contextlib.suppress(OSError):  # the listener was shut down: there are no more clients
         while True:
             with listener.accept()[0] as connection:
                 _handle_connection(connection, rows)
@@ -74,7 +73,7 @@ def _build_startup_response() -> bytes:
 
 
 def _encode_result(answer: bytes) -> bytes:
-    """What follows a query of several statements: settings made, one column described, one row, done."""
+    """The response to a query of several statements: two settings made, one column described, one row, done."""
     column = b"answer\0" + struct.pack("!ihihih", 0, 0, _JSONB, -1, -1, 0)
     row = struct.pack("!hi", 1, len(answer)) + answer
     return b"".join(

@@ -18,10 +18,11 @@ import zmq
 
 from actors.runtime.child_spec import ChildSpec
 from actors.runtime.heartbeat import TERMINATING_SIGNALS
-from actors.runtime.messages import Ack, RestartStrategy
+from actors.runtime.messages import Ack, RestartChild
 from actors.runtime.messaging import MessageClient
 from actors.runtime.state_dir import prepare_run_dir
 from actors.runtime.systemd import Notifier
+from actors.strategy_process import build_process_name
 from cli import key_file, running_instance
 from cli.output import MAX_SENTENCE, say, say_lines
 from cli.run import process_plan
@@ -181,7 +182,7 @@ def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
     except OSError as error:
         raise SparkyError(f"The breaker of {strategy_id} cannot be reset: {error.strerror}.") from error
     try:
-        message = RestartStrategy(strategy_id=strategy_id, deadline=time.monotonic() + RESTART_TIMEOUT_S)
+        message = RestartChild(name=build_process_name(strategy_id), deadline=time.monotonic() + RESTART_TIMEOUT_S)
         link.ask("supervisor", message, Ack)
     except SparkyError:
         with contextlib.suppress(OSError):

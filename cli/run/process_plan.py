@@ -10,8 +10,9 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from actors.engine_lease import STANDBY
-from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy, SupervisionPlan
-from actors.runtime.messages import DesiredStrategy
+from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, ReportRecipients, RestartPolicy, SupervisionPlan
+from actors.runtime.messages import DesiredChild
+from actors.strategy_process import PREFIX as STRATEGY_PREFIX
 from engine.deciding.decision_record import RECORD_RETRY_S
 from engine.platform.errors import ConfigurationError
 from engine.platform.http.addresses import build_base_url, loopback_for_wildcard
@@ -42,6 +43,12 @@ class EngineRun:
     is_standby: bool = False
 
 
+# The limiter frees what an ended strategy asked for and held. The strategy watcher pauses the row of a parked one, and
+# the monitor raises the alarm.
+REPORT_RECIPIENTS: Final = ReportRecipients(
+    ended=("limiter",), parked=("strategy-watcher", "monitor"), states=("monitor",)
+)
+WARM_UP: Final = "actors.warmup.cycles:warm_up"  # by name: only the fork server loads what it imports
 WEBHOOK_PATH: Final = "/webhook/ai-signal"
 DUMMY_API_KEY: Final = SecretStr(
     "no-key"
@@ -122,15 +129,15 @@ def build_plan(settings: Settings, engine: EngineRun, fixed: Sequence[ChildSpec]
     resolved = resolve_endpoints(settings)
     strategy_settings = resolved.select(StrategySettings)
 
-    def build_strategy(wanted: DesiredStrategy) -> ChildSpec:
+    def build_strategy(wanted: DesiredChild) -> ChildSpec:
         return ChildSpec(
-            name=f"strategy-{wanted.id}",
+            name=wanted.name,
             entry="actors.strategy:make",
             kind="actor",
             stage=5,
             settings=strategy_settings,
-            argument=f"{wanted.id}/{engine.run_id}",
-            title=wanted.name,
+            argument=f"{wanted.name.removeprefix(STRATEGY_PREFIX)}/{engine.run_id}",
+            title=wanted.title,
             restart=RestartPolicy.TRANSIENT,
             on_exhausted=ExhaustedRestarts.PARK,
             is_dynamic=True,
@@ -141,7 +148,7 @@ def build_plan(settings: Settings, engine: EngineRun, fixed: Sequence[ChildSpec]
             needs_lease=True,
         )
 
-    return SupervisionPlan(tuple(fixed), build_strategy)
+    return SupervisionPlan(tuple(fixed), build_strategy, REPORT_RECIPIENTS, WARM_UP)
 
 
 def should_serve_webhook(settings: Settings) -> bool:
@@ -187,7 +194,9 @@ def _build_shared_children(settings: Settings, engine: EngineRun) -> list[ChildS
             needs_lease=True,
         ),
         replace(
-            _build_actor_child(settings.select(StrategyWatcherSettings), 4, "roster", "actors.strategy_watcher:make"),
+            _build_actor_child(
+                settings.select(StrategyWatcherSettings), 4, "strategy-watcher", "actors.strategy_watcher:make"
+            ),
             argument=run,
             needs_lease=True,
         ),

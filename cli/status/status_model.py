@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from actors.strategy_process import PREFIX as STRATEGY_PREFIX
 from engine.risk.strategy_state import is_running
 
-STRATEGY_PREFIX: Final = "strategy-"
 UNKNOWN: Final = "unknown"
 NOT_STARTED: Final = "not started"
 ELSEWHERE: Final = "elsewhere"  # another engine runs on the database, and its processes are not seen from here

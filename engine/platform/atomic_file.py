@@ -1,13 +1,15 @@
-"""Files that are replaced as a whole: whoever reads one sees what it held before or what it holds now, never a part."""
+"""Files that are replaced as a whole: a reader sees the old content or the new one, never a part."""
 
 import hashlib
 from pathlib import Path
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Writes beside the file, then takes its place; one writer at a time. Makes its directory (0700) if there is none.
+    """Writes a draft beside the file and renames it, which POSIX does atomically. For one writer at a time: all use the
+    same draft. Makes the directory (0700) if there is none. Raises OSError.
 
-    Survives the death of the process, not of the host: what must outlive that belongs in the database. Raises OSError.
+    There is no fsync: the file survives a crash of the process, not of the host. What must survive that belongs into
+    the database.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f"{path.name}.draft")
@@ -16,7 +18,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def of_provider(path: Path, provider: str | None) -> Path:
-    """`path` for what is known of one provider, by its address: ``limits-3f2a91c0.json``; None is the usual one."""
+    """`path` with a hash of the provider's address: ``limits-3f2a91c0.json``; unchanged for None, the default one."""
     if provider is None:
         return path
     return path.with_stem(f"{path.stem}-{hashlib.sha256(provider.encode()).hexdigest()[:8]}")

@@ -1,7 +1,7 @@
-"""Secrets at rest: what people entrust to the database is sealed before it leaves this process.
+"""Encryption of users' secrets before they are stored in the database.
 
-AES-256-GCM (NIST SP 800-38D) with a random nonce. What a value is sealed with is its place, ``user/exchange/field``: a
-value copied into another person's row, or another column, does not open.
+AES-256-GCM (NIST SP 800-38D) with a random nonce. The associated data is the value's place, ``user/exchange/field``: a
+value that is copied into another user's row, or another column, does not decrypt.
 """
 
 import base64
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from engine.platform.errors import ConfigurationError, CredentialsError, SealedElsewhere
 
-if TYPE_CHECKING:  # the library is loaded where something is sealed or opened, and nowhere else
+if TYPE_CHECKING:  # it costs memory, and most processes never encrypt: it is imported where it is used
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 PREFIX: Final = "enc:v1:"
@@ -49,7 +49,7 @@ def new_key() -> SecretStr:
 
 
 def key_id(key: bytes) -> str:
-    """Names a key without telling it."""
+    """A public name of a key, from which it cannot be computed."""
     return hashlib.sha256(b"sparky encryption key\0" + key).hexdigest()[:8]
 
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 EXIT_CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a restart cannot help
-EXIT_TRY_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h: the same may be well in a while
+EXIT_TRY_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
 
 
 class SparkyError(Exception):
@@ -12,7 +12,7 @@ class SparkyError(Exception):
 
 
 class SkipKind(StrEnum):
-    """Why an ask or a cycle came to nothing. The values travel between processes and are labels of metrics."""
+    """Why an ask or a cycle was skipped. The values travel between processes and are labels of metrics."""
 
     ACCOUNT_REFUSED = "account_refused"
     BAD_DATA = "bad_data"
@@ -78,29 +78,30 @@ class DatabaseUnavailable(UpstreamUnavailable):
 
 
 class SealedElsewhere(UpstreamUnavailable):
-    """A secret is sealed with a key that this process does not hold. Whoever holds it can go on: nothing ends here."""
+    """A secret is sealed with a key that this process does not hold. Another process may hold it, so that nothing that
+    needs the secret is given up here."""
 
     service = "key"
 
 
 class AnotherEngineRuns(SparkyError):
-    """Another engine holds the database's lease; in a while it may not. The process exits with 75."""
+    """Another engine holds the database's lease, which it may release later. The process exits with 75."""
 
 
 class ConfigurationError(SparkyError):
-    """Only a person can mend this. One clear sentence; the process exits with 78 and is parked at once."""
+    """Only a person can correct this. One clear sentence; the process exits with 78 and is parked at once."""
 
 
 class InvalidSettings(ConfigurationError):
-    """All faults of the settings at once, one line each below a first one."""
+    """All faults of the settings at once: a first line, then one line for each."""
 
 
 class InvalidCommand(ConfigurationError):
-    """What a person asked for cannot be, and the sentence says why; nothing is configured wrong."""
+    """A command cannot do what was asked, and the message says why; no setting is wrong."""
 
 
 class CredentialsError(ConfigurationError):
-    """One account's keys are missing, wrong or revoked: only its owner can mend that.
+    """One account's keys are missing, wrong or revoked: only its owner can correct that.
 
     A process that serves one account may end on it like on any ConfigurationError; one that serves many answers this
     account's request with it and goes on.

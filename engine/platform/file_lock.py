@@ -1,6 +1,6 @@
-"""Locks on files (flock), which the kernel drops with the process that holds them, and a wait for one with a limit.
+"""Locks on files (flock), which the kernel releases with the process that holds them, and waits for one with a limit.
 
-Also the lock that a supervisor holds on its state directory, as others see it: held or free, and by which pid.
+Also reads the lock that a supervisor holds on its state directory: whether it is held, and by which pid.
 """
 
 import fcntl
@@ -52,17 +52,17 @@ def is_hidden(run_dir: Path) -> bool:
 
 def is_held(run_dir: Path) -> bool:
     """True while a supervisor runs on the state directory of `run_dir`."""
-    return _looked_at(run_dir)[0]
+    return _read_lock(run_dir)[0]
 
 
 def holder(run_dir: Path) -> int | None:
     """The supervisor's pid as it wrote it; None when none holds the lock, or it has not written yet."""
-    is_taken, text = _looked_at(run_dir)
+    is_taken, text = _read_lock(run_dir)
     return int(text) if is_taken and text.isascii() and text.isdigit() else None
 
 
-def _looked_at(run_dir: Path) -> tuple[bool, str]:
-    """Whether it is held, and the text in the file. What cannot be opened is held by nobody that we could meet."""
+def _read_lock(run_dir: Path) -> tuple[bool, str]:
+    """Whether the lock is held, and the text in the file. A file that cannot be opened counts as free."""
     try:
         descriptor = os.open(run_dir / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

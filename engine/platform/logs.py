@@ -1,7 +1,7 @@
 """One line per event, written at once, with ids bound once and secrets taken out: the only way anything is logged.
 
-Every process calls `configure` first thing. Everything that speaks (structlog, stdlib logging, warnings, uncaught
-exceptions) goes through the same pipeline: contextvars, time, traceback as text, redaction, rendering.
+Every process calls `configure` first. structlog, stdlib logging, warnings and uncaught exceptions go through the same
+pipeline: contextvars, time, traceback as text, redaction, rendering.
 """
 
 import json
@@ -27,9 +27,9 @@ Format = Literal["auto", "console", "json"]
 WRITE_TIMEOUT_S: Final = 1.0
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
-_current: Final = [Redactor()]  # this process's redactor; `configure` puts another in its place
+_current: Final = [Redactor()]  # this process's redactor; `configure` replaces it
 
-# Libraries that narrate every request at info.
+# Libraries that log every request at info; their warnings and errors are kept.
 NOISY_LOGGERS: Final = (
     "pykka",
     "uvicorn",
@@ -52,8 +52,9 @@ def configure(
 ) -> None:
     """Sends everything this process logs to stderr, one write per event.
 
-    `level` is debug, info, warning or error. `form` auto means console on a terminal and JSON elsewhere. `actor` stands
-    on every line. `secrets` are hidden wherever their text appears. May be called again, as after a fork.
+    `level` is debug, info, warning or error. `form` auto means console on a terminal and JSON elsewhere. `actor`, the
+    name of the process, is on every line. `secrets` are hidden wherever their text appears. May be called again, as
+    after a fork.
     """
     redactor = Redactor(secrets)
     structlog.configure(
@@ -126,7 +127,10 @@ def _traceback_as_text(_: Any, __: str, event: MutableMapping[str, Any]) -> Muta
 
 
 class _Stderr:
-    """The end of the pipeline: a line leaves in one write, so lines of several processes never mix."""
+    """The end of the pipeline: one write for each line, so that lines of several processes never mix.
+
+    It writes to the descriptor, without a buffer: a process that is killed has written all that it logged.
+    """
 
     def msg(self, line: str) -> None:
         data = encode_text(line + "\n", encoding_of(sys.stderr))
@@ -134,13 +138,14 @@ class _Stderr:
             while data:
                 data = data[_write(data) :]
         except OSError:
-            return  # the reader of stderr has gone, and there is no other place for the line
+            return  # stderr was closed by its reader, and there is no other place for the line
 
     debug = info = warning = warn = error = critical = fatal = exception = log = msg
 
 
 def _write(data: bytes) -> int:
-    """How much was written. Raises OSError, also when there is no room for `ROOM_S` on a stream that does not block."""
+    """The number of bytes written. Raises OSError, also when a stream that does not block has no room for
+    `WRITE_TIMEOUT_S`: a reader that hangs must not stop this process."""
     try:
         return os.write(2, data)
     except BlockingIOError:

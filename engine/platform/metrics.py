@@ -1,7 +1,7 @@
 """Every Prometheus metric of the product, by name, on a registry that the caller owns.
 
 Base units throughout: seconds, bytes, USD, ratios. Labels stay few: `strategy` is the id (names change; the info metric
-joins them), `actor` is the process name.
+joins them), `process` is the name of a process, as in `sparky status`.
 """
 
 import time
@@ -20,22 +20,27 @@ _SLOW: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 _MAX_LABEL: Final = 100
 _CONFIDENCE: Final = tuple(step / 10 for step in range(1, 11))
 
-# The alarm of a strategy that was given up. It outlives a monitor, as the counters do.
+# Kept for the next monitor process, as counters are: the alarm must not end because the monitor was restarted.
 PARKED: Final = "sparky_strategy_parked_timestamp_seconds"
 BREAKER_STATES: Final = ("closed", "open", "half_open")
 
 
 OUTBOX_LASTS_S: Final = 30.0  # the dispatcher counts every second while the database answers
-UNATTENDED_LASTS_S: Final = 60.0  # the roster counts every 15 s
+UNATTENDED_LASTS_S: Final = 60.0  # they are counted every 15 s
 
 
 def label(text: str) -> str:
-    """A label's value out of text of others, cleaned before it is counted: two series never become one in a scrape."""
+    """A label's value from text of unknown origin, made safe before it is counted: cleaned at the scrape instead, two
+    series could become the same one twice, which Prometheus refuses."""
     return one_line(text, _MAX_LABEL)
 
 
 class LastCount(Collector):
-    """A gauge of what is counted now and then: no series before the first count, and none when the last is too old."""
+    """A gauge that is set now and then: it has no series before the first count, and none when the last is too old.
+
+    An ordinary gauge would show the last count for ever, and 0 before the first: an alert could not see that nothing is
+    counted. `lasts_s` is how long a count is shown, `clock` gives monotonic seconds.
+    """
 
     def __init__(self, name: str, text: str, labels: tuple[str, ...], lasts_s: float, clock: Callable[[], float]):
         self._name, self._text, self._labels = name, text, labels
@@ -43,7 +48,7 @@ class LastCount(Collector):
         self._last: tuple[float, Mapping[tuple[str, ...], float]] | None = None  # replaced whole: threads read it
 
     def set(self, values: Mapping[tuple[str, ...], float]) -> None:
-        """A new count of all there is, by the values of the labels."""
+        """Replaces all counts, by the values of the labels."""
         self._last = self._clock(), values
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -65,7 +70,7 @@ class Metrics:
         self._strategies()
         self._model()
         self._signals()
-        self._actors()
+        self._processes()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -82,27 +87,42 @@ class Metrics:
         return Histogram(name, text, buckets=buckets, registry=self.registry)
 
     def _strategies(self) -> None:
-        self.strategy_info = self._gauge("sparky_strategy_info", "Joins a strategy's id and name.", "strategy", "name")
-        self.cycles = self._counter("sparky_cycles_total", "Cycles by how they ended.", "strategy", "outcome")
-        self.cycle_duration = self._histogram("sparky_cycle_duration_seconds", "Tick to recorded decision.", _SLOW)
-        self.engine_duration = self._histogram(
-            "sparky_cycle_engine_seconds", "Part of a cycle that is not waiting on others.", _FAST
+        self.strategy_info = self._gauge(
+            "sparky_strategy_info", "Always 1; maps a strategy's id to its name.", "strategy", "name"
         )
-        self.lateness = self._histogram("sparky_tick_lateness_seconds", "Start of a cycle after its grid point.", _FAST)
-        self.missed_ticks = self._counter("sparky_ticks_missed_total", "Grid points dropped.", "strategy")
-        self.breaker = self._gauge("sparky_breaker_state", "1 for the breaker's state.", "strategy", "state")
+        self.cycles = self._counter("sparky_cycles_total", "Cycles by how they ended.", "strategy", "outcome")
+        self.cycle_duration = self._histogram(
+            "sparky_cycle_duration_seconds", "Duration of a cycle, from its start to its end.", _SLOW
+        )
+        self.engine_duration = self._histogram(
+            "sparky_cycle_engine_seconds",
+            "Part of a cycle that was not spent waiting for other processes or servers.",
+            _FAST,
+        )
+        self.lateness = self._histogram("sparky_tick_lateness_seconds", "Start of a cycle after it was due.", _FAST)
+        self.missed_ticks = self._counter(
+            "sparky_ticks_missed_total", "Ticks dropped since they were over when the cycle before ended.", "strategy"
+        )
+        self.breaker = self._gauge(
+            "sparky_breaker_state",
+            "1 for the state of the strategy's circuit breaker, 0 for the others.",
+            "strategy",
+            "state",
+        )
         self.breaker_turns = self._counter(
             "sparky_breaker_transitions_total",
-            "Times that a cycle left the breaker in another state.",
+            "Changes of the circuit breaker into each state.",
             "strategy",
             "state",
         )
         self.breaker_probe = self._gauge(
             "sparky_breaker_probe_timestamp_seconds",
-            "Unix time of the next cycle of a strategy whose breaker is not closed; gone when it closes.",
+            "Unix time of the next cycle of a strategy whose circuit breaker is not closed; absent while it is closed.",
             "strategy",
         )
-        self.failures = self._gauge("sparky_consecutive_failures", "Failures since the last success.", "strategy")
+        self.failures = self._gauge(
+            "sparky_consecutive_failures", "Failed cycles since the last successful one.", "strategy"
+        )
         self.decisions = self._counter("sparky_decisions_total", "Recorded decisions.", "strategy", "action")
         self.confidence = self._histogram("sparky_decision_confidence", "Confidence of decisions, 0 to 1.", _CONFIDENCE)
         self.last_decision = self._gauge(
@@ -111,51 +131,77 @@ class Metrics:
 
         self.parked = self._gauge(
             PARKED,
-            "Unix time at which the supervisor gave a strategy up and its row was paused; gone when it runs again.",
+            "Unix time at which a strategy was parked after repeated crashes; absent once it runs again.",
             "strategy",
         )
 
     def _model(self) -> None:
-        self.llm_requests = self._counter("sparky_llm_requests_total", "Requests to the model.", "model", "outcome")
-        self.llm_duration = self._histogram("sparky_llm_request_duration_seconds", "One request to the model.", _SLOW)
+        self.llm_requests = self._counter(
+            "sparky_llm_requests_total", "Requests to the model by outcome.", "model", "outcome"
+        )
+        self.llm_duration = self._histogram(
+            "sparky_llm_request_duration_seconds", "Duration of a request to the model.", _SLOW
+        )
         self.llm_tokens = self._counter(
             "sparky_llm_tokens_total", "Tokens by kind: prompt, cached, completion.", "strategy", "kind"
         )
-        self.llm_cost = self._counter("sparky_llm_cost_usd_total", "Cost of requests at the set prices.", "strategy")
-        self.limiter_wait = self._histogram("sparky_limiter_wait_seconds", "Wait for a permit.", _SLOW)
+        self.llm_cost = self._counter(
+            "sparky_llm_cost_usd_total",
+            "Cost of requests to the model, in USD, at the prices in the settings.",
+            "strategy",
+        )
+        self.limiter_wait = self._histogram(
+            "sparky_limiter_wait_seconds", "Time that a strategy waited for a permit.", _SLOW
+        )
         self.limiter_queue = self._gauge("sparky_limiter_queue_length", "Strategies waiting for a permit.")
-        self.limiter_oldest = self._gauge("sparky_limiter_oldest_wait_seconds", "Longest wait now in the queue.")
-        self.limiter_used = self._gauge("sparky_limiter_used", "Use of a limit now.", "model", "limit")
-        self.limiter_limit = self._gauge("sparky_limiter_limit", "The limit itself.", "model", "limit")
-        self.limiter_need = self._gauge("sparky_limiter_need_rpm", "Requests a minute that all cadences need.", "model")
-        self.limiter_carries = self._gauge(
-            "sparky_limiter_carries_rpm", "Requests a minute that all limits together allow.", "model"
+        self.limiter_oldest = self._gauge(
+            "sparky_limiter_oldest_wait_seconds", "Wait of the strategy that has waited longest for a permit, now."
+        )
+        self.limiter_used = self._gauge(
+            "sparky_limiter_used", "Requests or tokens counted against a limit now.", "model", "limit"
+        )
+        self.limiter_limit = self._gauge(
+            "sparky_limiter_limit", "Requests or tokens that a limit allows.", "model", "limit"
+        )
+        self.limiter_need = self._gauge(
+            "sparky_limiter_need_rpm", "Requests per minute that all running strategies need.", "model"
+        )
+        self.limiter_capacity = self._gauge(
+            "sparky_limiter_capacity_rpm", "Requests per minute that all limits together allow.", "model"
         )
 
     def _signals(self) -> None:
         self.signals = self._counter("sparky_signals_total", "Delivery attempts by outcome.", "outcome")
-        self.delivery = self._histogram("sparky_signal_delivery_seconds", "Decision to delivered signal.", _SLOW)
+        self.delivery = self._histogram(
+            "sparky_signal_delivery_seconds", "Time from a decision to the delivery of its signal.", _SLOW
+        )
         self.outbox_pending = self._last_count(
             "sparky_outbox_pending",
-            "Signals that have not reached an end; absent while nobody can count them.",
+            "Signals not delivered, refused or expired yet; absent while they cannot be counted.",
             OUTBOX_LASTS_S,
         )
         self.unattended = self._last_count(
             "sparky_unattended_positions",
-            "Open positions that no running strategy steers: paper or live; absent while nobody can count them.",
+            "Open positions without a running strategy, by book (paper, live); absent while they cannot be counted.",
             UNATTENDED_LASTS_S,
             "book",
         )
         self.fetches = self._counter(
-            "sparky_market_fetches_total", "Fetches of market data.", "venue", "symbol", "outcome"
+            "sparky_market_fetches_total", "Fetches of market data by outcome.", "venue", "symbol", "outcome"
         )
         self.fetch_duration = self._histogram(
-            "sparky_market_fetch_duration_seconds", "One fetch of market data.", _SLOW
+            "sparky_market_fetch_duration_seconds", "Duration of a fetch of market data.", _SLOW
         )
 
-    def _actors(self) -> None:
+    def _processes(self) -> None:
         self.engine_held = self._gauge("sparky_engine_lease_held", "1 while this engine holds the database's lease.")
-        self.engine_epoch = self._gauge("sparky_engine_epoch", "Epoch of the database's engine, this one or another.")
-        self.actor_up = self._gauge("sparky_actor_up", "1 while the process does its work.", "actor")
-        self.actor_restarts = self._counter("sparky_actor_restarts_total", "Restarts by reason.", "actor", "reason")
-        self.actor_memory = self._gauge("sparky_actor_memory_bytes", "Private memory of the process.", "actor")
+        self.engine_epoch = self._gauge(
+            "sparky_engine_epoch", "How often the lease of this database's engine has changed hands."
+        )
+        self.process_up = self._gauge("sparky_process_up", "1 while the process is ready, 0 otherwise.", "process")
+        self.process_restarts = self._counter(
+            "sparky_process_restarts_total", "Restarts of the process, by reason.", "process", "reason"
+        )
+        self.process_memory = self._gauge(
+            "sparky_process_memory_bytes", "Private memory of the process, without shared pages.", "process"
+        )

@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 def boot_id() -> str:
-    """This boot of this machine."""
+    """Identifies this boot of this machine; the host's name where the kernel gives none."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else socket.gethostname()
 
 
 def network_namespace_id() -> str:
-    """This boot's network namespace: within it, one process at a time can listen at an address."""
+    """Identifies the network namespace of this process: within one, only one process can listen at an address."""
     path = Path("/proc/self/ns/net")
     return f"{boot_id()}/{path.stat().st_ino if path.exists() else 0}"
 
@@ -23,9 +23,8 @@ def process_identity(pid: int) -> str:
     By field 22 of proc(5)'s stat, its start in clock ticks since the boot, which stays as it is when the wall clock is
     set. Raises OSError when there is no such process.
     """
-    after_name = (
-        Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2]
-    )  # the name may hold spaces and brackets
+    # The name in brackets may itself hold spaces and brackets: fields are counted from the last one.
+    after_name = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2]
     return f"{boot_id()}/{pid}/{after_name.split()[19]}"
 
 
@@ -54,7 +53,7 @@ def _by_parent() -> defaultdict[int, set[int]]:
 
 
 def _parent_of(entry: Path) -> int | None:
-    """None for a process that has ended meanwhile, or that `hidepid` keeps from us."""
+    """None for a process that has ended meanwhile, or that procfs hides from this user (`hidepid`)."""
     try:
         text = (entry / "stat").read_bytes()
     except OSError:

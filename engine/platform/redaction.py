@@ -1,4 +1,4 @@
-"""What must never be read in a log: secrets by type, by the name they stand under, and by their own shape."""
+"""Removes secrets from log events: by type, by the name of the field, and by their own shape."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 HIDDEN: Final = "[hidden]"
 MIN_SECRET: Final = 6  # a shorter registered secret would blank out ordinary words
 MAX_NAMES: Final = 1_000
-DEEPEST: Final = 20  # of nesting; what lies deeper, or contains itself, is left out
+DEEPEST: Final = 20  # levels of nesting; deeper values, as of a list that contains itself, are hidden
 
 _NAMES: Final = (
     r"[\w-]*(?:secret|api[_-]?key|private[_-]?key|service[_-]?role[_-]?key|passphrase|password|passwd|authorization)"
@@ -33,14 +33,14 @@ _SHAPES: Final = (
 )
 
 
-# Ids, symbols and single words: too plain for any of the shapes, which all need another character or more of them.
+# Ids, symbols and single words match none of the shapes, and are most values: this check saves seven searches.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9-]{1,60}")
 
 
 class Redactor:
-    """Replaces secrets in anything that is about to be written; what it returns is plain JSON data.
+    """Replaces secrets in values that are about to be written; what it returns is plain JSON data.
 
-    `known` are secrets of this process: their text is hidden wherever it turns up, whatever it looks like.
+    `known` are secrets of this process: their text is hidden wherever it appears, whatever its shape.
     """
 
     def __init__(self, known: Iterable[SecretStr] = ()) -> None:
@@ -69,7 +69,7 @@ class Redactor:
         return shown
 
     def _name(self, name: str) -> tuple[str, bool]:
-        """The name as it may be shown, and whether a secret stands under it; names come again in every line."""
+        """The name as it may be shown, and whether its value is a secret. Cached: the same names come in every line."""
         known = self._names.get(name)
         if known is None:
             known = (self.text(name), _SECRET_NAME.fullmatch(name) is not None)

@@ -1,4 +1,4 @@
-"""pydantic's validation errors in our words."""
+"""Messages of pydantic's validation errors, without its own prefixes."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -7,5 +7,5 @@ VALUE_ERROR: Final = "Value error, "  # pydantic puts it before the words of our
 
 
 def fault_message(fault: Mapping[str, Any]) -> str:
-    """What one entry of pydantic's `errors()` says, without its prefix before words of ours."""
+    """The message of one entry of pydantic's `errors()`, without the prefix that it puts before messages of ours."""
     return str(fault["msg"]).removeprefix(VALUE_ERROR)

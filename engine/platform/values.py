@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Base of every value: immutable, and closed to fields nobody declared."""
+    """Base of every value: immutable; undeclared fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,5 +26,5 @@ def in_utc(value: datetime) -> datetime:
         raise ValueError("lies beyond the years that are counted with") from None
 
 
-# A database tells moments in its own zone, or in that of a role: they become UTC where rows become values.
+# A database returns moments in its own time zone, or in that of a role: they become UTC where rows become values.
 Utc = Annotated[datetime, AfterValidator(in_utc)]

@@ -107,7 +107,10 @@ class GrantLog:
     def _log_fault(self, fault: str | None) -> None:
         if self._is_written != (fault is None):
             self._is_written = fault is None
-            logger.warning("permit_journal_not_written" if fault else "permit_journal_written_again", reason=fault)
+            if fault is not None:
+                logger.warning("permit_journal_not_written", reason=fault)
+            else:
+                logger.info("permit_journal_recovered")
 
     def _format_line(self, record: GrantRecord) -> str:
         unix = time.time() - (time.monotonic() - record.at)

@@ -19,7 +19,8 @@ from actors.messages import (
     ReleasePermit,
 )
 from actors.rate_limiter import make
-from actors.runtime.messages import ErrorReply, StrategyEnded
+from actors.runtime.messages import ChildEnded, ErrorReply
+from actors.strategy_process import build_process_name
 from engine.platform.errors import CycleSkipped
 from engine.platform.settings.settings import Settings
 from tests.support.clients.local_peers import LocalPeers
@@ -127,10 +128,10 @@ def test_a_strategy_that_ended_frees_its_permit_and_its_place(peers: LocalPeers,
     ask(peers, strategy=dead)
     message = AcquirePermit(strategy_id=other, model=MODEL, tokens=1, deadline=time.monotonic() + PATIENCE_S)
     waiting = peers.refs["limiter"].ask(message, block=False)
-    peers.tell("limiter", StrategyEnded(strategy_id=dead, at=time.monotonic()))
+    peers.tell("limiter", ChildEnded(name=build_process_name(dead), at=time.monotonic()))
     assert isinstance(waiting.get(timeout=PATIENCE_S), Permit)
     peers.refs["limiter"].ask(message.model_copy(update={"strategy_id": dead}), block=False)
-    peers.tell("limiter", StrategyEnded(strategy_id=dead, at=time.monotonic() + 1))
+    peers.tell("limiter", ChildEnded(name=build_process_name(dead), at=time.monotonic() + 1))
     assert state(peers).queue_length == 0
 
 

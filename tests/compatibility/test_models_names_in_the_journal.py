@@ -94,7 +94,7 @@ def test_the_limiter_is_told_of_no_model_that_cannot_be_asked(store: Store, sql:
     for number, model in enumerate([*REFUSED, "openai/gpt-oss-120b", None]):
         store.create_strategy(NewStrategy(user_id=user, name=str(number), status=StrategyStatus.RUNNING))
         sql("update ai_strategies set model = %s where name = %s", model, str(number))
-    roster = StrategyWatcher(store, ear, 1.0).start_instance()
-    roster.ask(Tick(), timeout=60)
-    roster.stop()
+    watcher = StrategyWatcher(store, ear, 1.0).start_instance()
+    watcher.ask(Tick(), timeout=60)
+    watcher.stop()
     assert {demand.model for demand in ear.of(LlmDemandReport)[-1].demands} == {"openai/gpt-oss-120b", None}

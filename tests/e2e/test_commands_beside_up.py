@@ -206,7 +206,7 @@ def test_a_command_that_has_started_the_server_gives_it_to_the_sparky_that_start
     with command_with_a_server(made) as command:
         made.start("--no-demo")
         try:
-            made.wait_for(lambda: made.process_of("roster"), "Sparky being up", 60)
+            made.wait_for(lambda: made.process_of("strategy-watcher"), "Sparky being up", 60)
             assert len(answer_of(command)) == 36  # from the same store, which the running Sparky now serves
             assert made.run("strategy", "list").returncode == 0
         finally:
@@ -221,7 +221,7 @@ def test_a_command_that_was_stopped_or_killed_with_the_server_keeps_no_sparky_fr
         command.send_signal(how)
         made.start("--no-demo")
         try:
-            made.wait_for(lambda: made.process_of("roster"), "Sparky being up", 60)
+            made.wait_for(lambda: made.process_of("strategy-watcher"), "Sparky being up", 60)
         finally:
             made.close()
 

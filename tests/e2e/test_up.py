@@ -72,7 +72,7 @@ def test_status_metrics_and_health_tell_what_runs(sparky_at: SparkyMaker) -> Non
     pids = {row["pid"] for row in status["strategies"]}
     assert all(is_alive(pid) for pid in pids)
     metrics = read(sparky, "/metrics")
-    for name in ("sparky_cycles_total", "sparky_decisions_total", "sparky_signals_total", "sparky_actor_up"):
+    for name in ("sparky_cycles_total", "sparky_decisions_total", "sparky_signals_total", "sparky_process_up"):
         assert f"\n{name}{{" in metrics
     assert json.loads(read(sparky, "/healthz"))
     doctor = sparky.run("doctor")

@@ -24,7 +24,7 @@ from tests.support.processes.supervised import (
 
 
 def told_of_parking(wanted: Path) -> dict[str, Any]:
-    """What the roster was told."""
+    """What the strategy watcher was told."""
     parked = wanted.with_suffix(".parked")
     deadline = time.monotonic() + PATIENCE_S
     while not (parked.exists() and parked.read_text().endswith("\n")) and time.monotonic() < deadline:
@@ -55,10 +55,10 @@ def test_a_stopped_process_is_found_and_replaced(run_dir: Path) -> None:
 def test_a_strategy_that_keeps_crashing_is_parked_with_its_last_traceback(run_dir: Path) -> None:
     strategy_id = str(uuid.uuid4())
     wanted = strategies_file(run_dir, strategy_id)
-    with Supervised(run_dir, [spec("roster", "file_roster", argument=str(wanted))], "crashing") as running:
+    with Supervised(run_dir, [spec("strategy-watcher", "file_roster", argument=str(wanted))], "crashing") as running:
         running.wait_for(f"strategy-{strategy_id}", "parked")
         told = told_of_parking(wanted)
-        assert told["strategy_id"] == strategy_id
+        assert told["name"] == f"strategy-{strategy_id}"
         assert "6 deaths" in told["reason"]
         assert "as it was told to" in told["traceback"]
         seen = len(running.events)
@@ -156,8 +156,8 @@ def test_a_child_that_allocates_faster_than_anybody_watches_meets_its_hard_limit
 def test_six_crashes_each_after_a_life_of_work_park_a_strategy(run_dir: Path) -> None:
     strategy_id = str(uuid.uuid4())
     wanted = strategies_file(run_dir, strategy_id)
-    roster = spec("roster", "file_roster", argument=str(wanted))
-    with Supervised(run_dir, [roster], "crashing_later") as running:
+    watcher = spec("strategy-watcher", "file_roster", argument=str(wanted))
+    with Supervised(run_dir, [watcher], "crashing_later") as running:
         running.wait_for(f"strategy-{strategy_id}", "parked")
         states = [e["state"] for e in running.events if e["name"] == f"strategy-{strategy_id}"]
         assert states.count("running") == 6
@@ -166,8 +166,8 @@ def test_six_crashes_each_after_a_life_of_work_park_a_strategy(run_dir: Path) ->
 def test_a_strategy_whose_configuration_is_bad_is_parked_at_once(run_dir: Path) -> None:
     strategy_id = str(uuid.uuid4())
     wanted = strategies_file(run_dir, strategy_id)
-    roster = spec("roster", "file_roster", argument=str(wanted))
-    with Supervised(run_dir, [roster], "misconfigured") as running:
+    watcher = spec("strategy-watcher", "file_roster", argument=str(wanted))
+    with Supervised(run_dir, [watcher], "misconfigured") as running:
         parked = running.wait_for(f"strategy-{strategy_id}", "parked")
         assert (parked["restarts"], parked["cause"]) == (0, "exit 78")
         assert "port 1 is taken" in told_of_parking(wanted)["traceback"]

@@ -102,7 +102,7 @@ def test_counters_never_fall_while_strategies_and_shared_actors_and_the_monitor_
         "sparky_cycles_total",
         "sparky_decisions_total",
         "sparky_llm_requests_total",
-        "sparky_actor_restarts_total",
+        "sparky_process_restarts_total",
     )
     last: dict[tuple[str, ...], float] = {}
     victims = ["limiter", "monitor", "dispatcher", next(iter(fleet.strategies())), "monitor"]

@@ -36,7 +36,7 @@ def test_it_trades_and_goes_on_after_crashes_and_the_end_of_the_database(fleet: 
         fleet.wait_for(lambda: store.list_signals(status="delivered"), "a delivery")
         fleet.wait_for(lambda: store.list_open_positions() or store.list_trades(), "a booked fill")
 
-    for name in ("dispatcher", "webhook", "roster", f"strategy-{min(fleet.ids)}"):
+    for name in ("dispatcher", "webhook", "strategy-watcher", f"strategy-{min(fleet.ids)}"):
         kill_and_await(fleet, name)
     fleet.wait_for_cycles(240)
 

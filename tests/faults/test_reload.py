@@ -24,13 +24,15 @@ def test_only_those_who_use_a_changed_setting_get_another_process_and_a_faulty_o
     before = pids(fleet)
 
     hang_up(fleet, "SPARKY_ROSTER_POLL_S=1\n")
-    fleet.wait_for(lambda: fleet.pid("roster") not in (None, before["roster"]), "another roster")
+    fleet.wait_for(
+        lambda: fleet.pid("strategy-watcher") not in (None, before["strategy-watcher"]), "another strategy watcher"
+    )
     fleet.wait_for_cycles(180)
     after = pids(fleet)
-    assert {name for name in before if before[name] != after.get(name)} == {"roster"}
+    assert {name for name in before if before[name] != after.get(name)} == {"strategy-watcher"}
 
     hang_up(fleet, "SPARKY_ROSTER_POLL_S=99\n")
     fleet.wait_for(lambda: "settings_refused" in fleet.log_path.read_text(), "the refusal")
     fleet.wait_for_cycles(180)
     assert pids(fleet) == after
-    assert fleet.children()["roster"]["restarts"] == 0
+    assert fleet.children()["strategy-watcher"]["restarts"] == 0

@@ -49,8 +49,8 @@ class Job:
 def build_price_jobs(store: Store, mark_to_market: MarkToMarket) -> tuple[Job, ...]:
     """Jobs that need prices only."""
     return (
-        Job("marks", lambda _: mark_to_market.run_once()),
-        Job("equity", lambda _: store.append_equity_points(EQUITY_EVERY_S / 2), EQUITY_EVERY_S),
+        Job("mark-to-market", lambda _: mark_to_market.run_once()),
+        Job("equity-points", lambda _: store.append_equity_points(EQUITY_EVERY_S / 2), EQUITY_EVERY_S),
     )
 
 
@@ -62,8 +62,8 @@ def build_account_jobs(
     return (
         Job("recovery", recover_abandoned, RECOVERY_EVERY_S, first=partial(recovery.run, 0.0)),
         Job("reconciliation", reconciliation_.run, reconciliation.INTERVAL_S),
-        Job("watch", watchdog.run, WATCH_EVERY_S),
-        Job("leftover orders", orphan_orders.run, WATCH_EVERY_S),
+        Job("protection-watchdog", watchdog.run, WATCH_EVERY_S),
+        Job("orphan-orders", orphan_orders.run, WATCH_EVERY_S),
     )
 
 

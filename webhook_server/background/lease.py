@@ -33,7 +33,7 @@ class Lease:
         self._is_held: bool | None = None  # None before the first answer of the database
         self.on_lost: Callable[[], None] = lambda: None  # called on the lease's thread
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="webhook-lease", daemon=True)
 
     @property
     def is_held(self) -> bool:
@@ -70,11 +70,13 @@ class Lease:
             # `is_held` stays: without a database nothing executes anyway, and waiting signals should survive a blink.
             logger.warning("lease_unknown", reason=str(error))
             return
-        if is_held != self._is_held and not (is_held and self._is_held is None):  # the usual start is not logged
-            logger.info("executing" if is_held else "standing_by", owner=self.owner)
-        has_lost = self._is_held is True and not is_held
-        self._is_held = is_held
-        if has_lost:
+        was_held, self._is_held = self._is_held, is_held
+        if is_held and was_held is False:  # the usual start is not logged
+            logger.info("lease_acquired", owner=self.owner)
+        elif not is_held and was_held is None:
+            logger.info("standing_by", owner=self.owner)
+        elif not is_held and was_held:
+            logger.warning("lease_lost", owner=self.owner)
             self.on_lost()
         self._metrics.is_active.set(is_held)
 

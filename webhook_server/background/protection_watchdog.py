@@ -259,7 +259,7 @@ class ProtectionWatchdog:
             self._metrics.protection_failures.labels("loss").inc()
             return ProtectionState(missing="; ".join(failures))
         self._metrics.protection_restored.inc()
-        logger.warning("protection_restored", symbol=position.symbol, position=str(position.id))
+        logger.info("protection_restored", symbol=position.symbol, position=str(position.id))
         return ProtectionState()
 
     def _find_obstacle(self, position: Position) -> str | None:

@@ -52,7 +52,7 @@ class Recovery:
         result = self._resume(row, unavailable)
         outcome = get_outcome(result)
         self._metrics.recovered.labels(outcome).inc()
-        logger.info("request_recovered", signal=row.request_id, outcome=outcome)
+        logger.info("request_recovered", signal=row.request_id, outcome=outcome, error=result.error)
         return not isinstance(result, Retryable)
 
     def _resume(self, row: UnfinishedRequest, unavailable: UnavailableAccounts) -> Result:

@@ -83,7 +83,7 @@ class OrphanOrderCleanup:
             name = order.client_order_id
             if name is not None and name in own_ids and name not in needed_ids and self._may_send():
                 account.cancel_order(ended.symbol, name)
-                self._metrics.leftovers.inc()
+                self._metrics.orphan_orders.inc()
                 logger.warning("orphan_order_cancelled", symbol=ended.symbol, order=name)
         return True
 

@@ -1,6 +1,6 @@
-"""`requests` within a total deadline and a size, which neither it nor urllib3 has.
+"""`requests` with a total deadline and a maximum size of the response, which neither it nor urllib3 has.
 
-`DeadlineSession` hangs up from a thread of its own. `read_body` is for sessions that are not ours to replace.
+`DeadlineSession` closes overdue sockets from a thread. `read_body` is for sessions that a library makes itself.
 """
 
 import socket
@@ -21,7 +21,8 @@ MAX_RESPONSE_BYTES: Final = 64 * 1024
 CHUNK_BYTES: Final = 65_536
 CHECK_EVERY_S: Final = 0.1
 
-_exchange = threading.local()  # `.socket` is what the thread's exchange waits on
+# `.watched` is the thread's present exchange: urllib3 passes nothing of ours down to its connections.
+_exchange = threading.local()
 
 
 class _Connection(HTTPConnection):
@@ -45,6 +46,8 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class _Exchange:
+    """One request under way, and the socket on which it waits for its response."""
+
     def __init__(self, budget: RequestBudget) -> None:
         self.budget = budget
         self.socket: socket.socket | None = None
@@ -74,7 +77,11 @@ def read_body(response: requests.Response, budget: RequestBudget) -> bytes:
 
 
 class DeadlineSession:
-    """One session for all threads, with up to `connections` kept. Follows no redirect, believes no proxy settings."""
+    """One session for all threads, with up to `connections` kept open. Follows no redirect, reads no proxy settings.
+
+    The thread `http-deadline` shuts down the sockets of overdue requests: the timeouts of `requests` are for each read,
+    and a server that sends a byte a second would never run into one.
+    """
 
     def __init__(self, connections: int) -> None:
         self._session = requests.Session()
@@ -86,7 +93,7 @@ class DeadlineSession:
         self._exchanges: set[_Exchange] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._deadline_thread = threading.Thread(target=self._close_overdue, name="watchman", daemon=True)
+        self._deadline_thread = threading.Thread(target=self._close_overdue, name="http-deadline", daemon=True)
         self._deadline_thread.start()
 
     def send(

@@ -1,4 +1,4 @@
-"""httpx within a total deadline and a size: every wait on the network ends at the deadline of the request's budget."""
+"""httpx with a total deadline and a maximum size: every wait on the network ends at the budget's deadline."""
 
 import functools
 import ssl
@@ -16,10 +16,10 @@ _SocketOptions = Iterable[tuple[int, int, int] | tuple[int, int, bytes | bytearr
 
 
 class DeadlineTransport(httpx.HTTPTransport):
-    """One request at a time, each within `allowance`, which its user renews before the request.
+    """One request at a time, each within `allowance`, which the caller resets before the request.
 
-    A name's lookup is the one wait that cannot be cut short here; the resolver has a limit of its own. `sockets` makes
-    the connections; the default is the network.
+    Only a DNS lookup cannot be cut short here; the resolver has a limit of its own. `sockets` makes the connections,
+    by default on the network.
     """
 
     def __init__(self, sockets: httpcore.NetworkBackend | None = None) -> None:
@@ -36,7 +36,7 @@ class DeadlineTransport(httpx.HTTPTransport):
 
 @functools.cache
 def make_ssl_context() -> ssl.SSLContext:
-    """The certificates that this process trusts, read once: several MB, which children share with their parent."""
+    """The trusted certificates, read once: several MB, which children share with the fork server."""
     return httpx.create_ssl_context(trust_env=False)
 
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with limits it lacks: on headers, their size and time, and on bodies nobody wants."""
+"""uvicorn's HTTP/1.1 protocol with limits that it lacks: on size and time of headers, and on unread bodies."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADERS_S: Final = 10.0
 HEADERS_BYTES: Final = 16 * 1024
-PIECE_BYTES: Final = 1024  # h11 measures headers that are not whole yet; what comes at once would be whole at once
+PIECE_BYTES: Final = 1024  # h11 measures only incomplete headers: large ones in one piece would never be measured
 
 Client = tuple[str, int] | None
 OnRefused = Callable[[Client, int | None, str], None]  # the peer, the status of the answer if there was one, why
@@ -25,10 +25,11 @@ REQUEST_LOGGER: Final = "uvicorn.error.request"
 
 
 class HeaderTimeoutProtocol(H11Protocol):
-    """Hangs up on who has not sent whole headers `headers_s` after connecting, or after beginning to.
+    """Closes a connection whose headers are not complete `headers_s` seconds after it was made, or after their first
+    byte (a "Slowloris" client would hold it for ever).
 
-    A kept connection between two requests is idle, not slow: uvicorn's own keep-alive limit is for that. Who was
-    answered before the body was whole gets as long to stop sending.
+    A kept connection between two requests is idle, not slow: uvicorn's keep-alive limit is for that. A client that was
+    answered before its body was complete has as long to stop sending.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class HeaderTimeoutProtocol(H11Protocol):
             self._hang_up_later()
 
     def _is_draining_body(self) -> bool:
-        """Whether the body still comes of a request that has its answer."""
+        """Whether the client still sends the body of a request that has its response."""
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
     def _hang_up_later(self) -> None:

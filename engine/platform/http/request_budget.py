@@ -1,16 +1,16 @@
-"""What one HTTP request may take, whichever library sends it: time in all, and bytes of the answer.
+"""The budget of one HTTP request, whichever library sends it: total time, and bytes of the response.
 
-Timeouts of HTTP libraries are per read: a server that sends one byte a second would never be timed out. There are two
-adapters because the libraries differ in what they let us replace: `deadline_transport` puts this budget under every
-wait on the network (httpcore takes a network backend); `deadline_session` cannot (urllib3 has none), so that it hangs
-up from a thread, or checks the budget between the reads of a body.
+Timeouts of HTTP libraries are for each read: a server that sends one byte a second would never run into one. There are
+two adapters because the libraries differ: `deadline_transport` applies this budget to every wait on the network
+(httpcore takes a network backend); urllib3 has none, so `deadline_session` closes the socket from a thread, or checks
+the budget between the reads of a body.
 """
 
 import time
 
 
 class RequestBudget:
-    """Time until the monotonic `until`, and `bytes_left` of the answer as they come over the wire."""
+    """Time until `until` (monotonic seconds), and `bytes_left` of the response as they come over the wire."""
 
     def __init__(self, until: float = 0.0, answer_bytes: int = 0) -> None:
         self.reset(until, answer_bytes)

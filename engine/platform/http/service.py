@@ -1,4 +1,4 @@
-"""One way to run an HTTP application in a process that has its own main loop: uvicorn on a thread, drained on stop."""
+"""Runs an HTTP application in a process that has its own main loop: uvicorn on a thread, drained on stop."""
 
 import asyncio
 import contextlib
@@ -23,19 +23,18 @@ from engine.platform.http.header_timeout_protocol import (
 )
 
 BACKLOG: Final = 512
-KEEP_ALIVE_S: Final = (
-    75  # longer than our own clients keep idle connections, so that the server never closes one in use
-)
+# Longer than our own clients keep idle connections: else the server might close one just as a request is sent on it.
+KEEP_ALIVE_S: Final = 75
 HEALTH_TIMEOUT_S: Final = 4.0
 
 
 class HttpService:
     """An ASGI `app` on `host:port`. Port 0 takes a free one; `port` says which.
 
-    `port_setting` is the setting a person would change when the port is taken, and `health_path` answers 200 while the
-    application is well. Who has not sent whole headers within `headers_s` is hung up on. `on_refused` hears, on the
-    event loop's thread, of connections on which no request came. Only with `is_fronted` the addresses that a proxy on
-    this host tells (X-Forwarded-For) are believed.
+    `port_setting` is the setting to change when the port is taken, and `health_path` answers 200 while the application
+    is well. Connections without complete headers within `headers_s` seconds are closed. `on_refused` is called, on the
+    event loop's thread, for connections on which no valid request came. Only with `is_fronted` the client addresses
+    that a proxy sends (X-Forwarded-For) are trusted.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class HttpService:
         self._server = uvicorn.Server(config)
         # A process that ends without stop() must not hang on this thread.
         self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name=f"http-{self._bound_port}", daemon=True
+            target=self._server.run, args=([self._socket],), name=f"http-server-{self._bound_port}", daemon=True
         )
         self._thread.start()
 

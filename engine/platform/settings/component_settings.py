@@ -43,7 +43,7 @@ class HomeSettings(ProcessSettings):
 
     @property
     def run_dir(self) -> Path:
-        """Sockets, locks and last words; 0700."""
+        """Directory of sockets, locks and crash reports; 0700."""
         return self.sparky_home / "run"
 
 

@@ -150,7 +150,7 @@ class SharedListing:
             if not times.is_due(now):
                 return
             self._refresh_times = replace(times, attempted_at=now)
-        threading.Thread(target=self._refresh_at_low_priority, name="instruments", daemon=True).start()
+        threading.Thread(target=self._refresh_at_low_priority, name="instrument-refresh", daemon=True).start()
 
     def _refresh_at_low_priority(self) -> None:
         with low_priority():

@@ -16,6 +16,7 @@ from actors import messages
 from actors.monitor import actor as monitor
 from actors.monitor.monitor_state import REPORT_STALE_AFTER_S, MonitorState
 from actors.runtime import messages as runtime_messages
+from actors.strategy_process import build_process_name
 from engine.platform.errors import ConfigurationError
 from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import Settings
@@ -110,8 +111,8 @@ def test_metrics_carry_the_promised_names_and_values(running: Running) -> None:
     assert value("sparky_llm_tokens_total", strategy=strategy, kind="prompt") == 900
     assert value("sparky_llm_cost_usd_total", strategy=strategy) == pytest.approx(0.0002)
     assert value("sparky_signals_total", outcome="delivered") == 1
-    assert value("sparky_actor_up", actor="market") == 1
-    assert value("sparky_actor_memory_bytes", actor=CHILD) == 8_000_000
+    assert value("sparky_process_up", process="market") == 1
+    assert value("sparky_process_memory_bytes", process=CHILD) == 8_000_000
     for histogram in (
         "sparky_cycle_duration_seconds",
         "sparky_tick_lateness_seconds",
@@ -129,7 +130,7 @@ def test_restart_counters_never_fall_when_a_new_supervisor_counts_from_zero(runn
     def restarts(total: int) -> float:
         reasons = {"crashed": total} if total else {}
         running.tell(report(child("market", restarts=total, restart_reasons=reasons)))
-        name = "sparky_actor_restarts_total" + json.dumps({"actor": "market", "reason": "crashed"})
+        name = "sparky_process_restarts_total" + json.dumps({"process": "market", "reason": "crashed"})
         return running.samples().get(name, 0.0)
 
     assert [restarts(total) for total in (0, 2, 2, 5, 0, 1, 3)] == [0, 2, 2, 5, 5, 6, 8]
@@ -160,7 +161,7 @@ def test_the_alarm_for_a_parked_strategy_stands_until_it_runs_again(running: Run
     strategy_id = uuid.uuid4()
     name = f"strategy-{strategy_id}"
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    parked = runtime_messages.StrategyParked(strategy_id=strategy_id, revision="1", reason="six")
+    parked = runtime_messages.ChildParked(name=build_process_name(strategy_id), revision="1", reason="six")
     running.tell(report(child(name, "parked", "strategy")), parked)
     assert time.time() - running.samples()[alarm] < 60
     running.tell(report())

@@ -11,6 +11,7 @@ import pytest
 
 from actors import messages
 from actors.runtime import messages as runtime_messages
+from actors.strategy_process import build_process_name
 from tests.support.factories.monitored import CHILD, STRATEGY, Running, child, cycle, report
 
 
@@ -85,7 +86,7 @@ def test_the_totals_that_people_read_go_on_as_well(killed_and_replaced: Callable
 def test_restarts_are_counted_once_by_the_monitor_and_its_successor(
     killed_and_replaced: Callable[[], Running],
 ) -> None:
-    name = "sparky_actor_restarts_total" + json.dumps({"actor": "market", "reason": "crashed"})
+    name = "sparky_process_restarts_total" + json.dumps({"process": "market", "reason": "crashed"})
     seen = []
     for totals in ((2, 3), (3, 4), (5,)):
         monitor_now = killed_and_replaced()
@@ -98,7 +99,7 @@ def test_restarts_are_counted_once_by_the_monitor_and_its_successor(
 def test_restarts_of_a_resumed_strategy_whose_count_began_anew_are_counted_once_by_the_successor(
     killed_and_replaced: Callable[[], Running],
 ) -> None:
-    name = "sparky_actor_restarts_total" + json.dumps({"actor": CHILD, "reason": "crashed"})
+    name = "sparky_process_restarts_total" + json.dumps({"process": CHILD, "reason": "crashed"})
     seen = []
     for totals in ((6, 7, 1, 2), (2,), (), (2, 3)):  # the third is gone before it had a report
         monitor_now = killed_and_replaced()
@@ -112,7 +113,7 @@ def test_an_alarm_outlives_the_monitor_that_raised_it(killed_and_replaced: Calla
     first = killed_and_replaced()
     strategy_id = uuid4()
     alarm = f'sparky_strategy_parked_timestamp_seconds{{"strategy": "{strategy_id}"}}'
-    first.tell(runtime_messages.StrategyParked(strategy_id=strategy_id, revision="1", reason="six"))
+    first.tell(runtime_messages.ChildParked(name=build_process_name(strategy_id), revision="1", reason="six"))
     since = first.samples()[alarm]
     second = killed_and_replaced()
     assert second.samples()[alarm] == since

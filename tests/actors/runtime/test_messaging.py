@@ -14,6 +14,8 @@ from actors.runtime.messages import Ack, ErrorReply, Message
 from actors.runtime.messaging import MessageClient, MessageServer, address, encode
 from engine.platform.errors import CycleSkipped, SkipKind
 
+NEW_CONNECTIONS = 60
+
 
 @pytest.fixture
 def link(context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path) -> MessageClient:
@@ -197,6 +199,37 @@ def test_an_ask_is_sent_once_while_its_peer_lives(
         with pytest.raises(CycleSkipped, match="did not answer in time"):
             link.ask("limiter", ask(0.2), Permit)
     assert len(list(door.receive_all())) == 5
+    door.socket.close(linger=0)
+
+
+def test_the_first_ask_on_a_new_connection_is_sent_once(
+    context: "zmq.Context[zmq.Socket[bytes]]", tmp_path: Path
+) -> None:
+    """ZeroMQ tells of a handshake a moment after the connection takes messages: that is no second connection."""
+    door, answered = MessageServer(context, tmp_path, "limiter"), threading.Event()
+    received: list[Message] = []
+
+    def answer_late() -> None:
+        while not answered.is_set():
+            door.socket.poll(2)
+            time.sleep(0.002)  # as a peer that works does: what is asked twice arrives twice
+            for message, send_reply in door.receive_all():
+                received.append(message)
+                assert send_reply is not None
+                send_reply(Ack())
+
+    with ThreadPoolExecutor() as pool:
+        serving = pool.submit(answer_late)
+        try:
+            for _ in range(NEW_CONNECTIONS):
+                own: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+                client = MessageClient(own, tmp_path)
+                client.ask("limiter", ask(), Ack)
+                own.destroy(linger=0)
+        finally:
+            answered.set()
+        serving.result()
+    assert len(received) == NEW_CONNECTIONS
     door.socket.close(linger=0)
 
 

@@ -56,7 +56,7 @@ def test_a_rehearsal_that_fails_is_told_once_and_keeps_no_fork_server_from_servi
         "import os, resource, actors.warmup.cycles, actors.strategy, engine.store.transport.supabase\n"
         "from actors.runtime import forkserver\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))\n"  # a listener, and nobody else
-        "forkserver.warm_up(); print('warm', len(os.listdir('/proc/self/task')))\n"
+        "forkserver.warm_up('actors.warmup.cycles:warm_up'); print('warm', len(os.listdir('/proc/self/task')))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "warm 1\n"), done.stderr

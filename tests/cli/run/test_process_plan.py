@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from actors.runtime.child_spec import ChildSpec, RestartPolicy
-from actors.runtime.messages import DesiredStrategy
+from actors.runtime.messages import DesiredChild
+from actors.strategy_process import parse_strategy_id
 from cli.run import process_plan
 from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings, read_environment
@@ -45,12 +46,14 @@ def test_without_any_key_everything_is_local_and_in_boot_order() -> None:
         "limiter",
         "market",
         "dispatcher",
-        "roster",
+        "strategy-watcher",
     ]
     stages = {spec.name: spec.stage for spec in specs}
     assert [spec.stage for spec in specs] == sorted(stages.values())
-    assert stages["database"] < stages["prepare"] < stages["webhook"] < stages["dispatcher"] < stages["roster"]
-    assert process_plan.build_plan(read(), ENGINE, []).build_strategy_spec(wanted()).stage > stages["roster"]
+    assert (
+        stages["database"] < stages["prepare"] < stages["webhook"] < stages["dispatcher"] < stages["strategy-watcher"]
+    )
+    assert process_plan.build_plan(read(), ENGINE, []).build_dynamic_spec(wanted()).stage > stages["strategy-watcher"]
 
 
 def test_with_keys_and_a_database_nothing_is_simulated() -> None:
@@ -66,7 +69,7 @@ def test_production_is_the_engine_alone() -> None:
         "limiter",
         "market",
         "dispatcher",
-        "roster",
+        "strategy-watcher",
     ]
 
 
@@ -124,12 +127,12 @@ def test_every_child_knows_only_the_secrets_it_needs() -> None:
     settings = read(**REAL)
     specs = [
         *process_plan.build_full_children(settings, ENGINE, has_demo=True),
-        process_plan.build_plan(settings, ENGINE, []).build_strategy_spec(wanted()),
+        process_plan.build_plan(settings, ENGINE, []).build_dynamic_spec(wanted()),
     ]
     knows_database = {spec.name for spec in specs if "hunter2" in spec.settings.to_child_json()}
     knows_groq = {spec.name for spec in specs if "gsk_" in spec.settings.to_child_json()}
-    strategy = f"strategy-{wanted().id}"
-    assert knows_database == {"prepare", "webhook", "engine-lease", "dispatcher", "roster", strategy}
+    strategy = wanted().name
+    assert knows_database == {"prepare", "webhook", "engine-lease", "dispatcher", "strategy-watcher", strategy}
     assert knows_groq == {strategy}
 
 
@@ -138,7 +141,7 @@ def test_the_private_settings_of_supabase_never_reach_who_needs_no_database() ->
         SUPABASE_URL="https://x.supabase.co", SUPABASE_SERVICE_ROLE_KEY="service-role", **without("DATABASE_URL")
     )
     for spec in process_plan.build_full_children(settings, ENGINE, has_demo=False):
-        knows = spec.name in {"prepare", "webhook", "engine-lease", "dispatcher", "roster"}
+        knows = spec.name in {"prepare", "webhook", "engine-lease", "dispatcher", "strategy-watcher"}
         text = spec.settings.to_child_json()
         assert ("https://x.supabase.co" in text, "service-role" in text) == (knows, knows)
 
@@ -165,9 +168,10 @@ def test_prepare_runs_once_and_migrates_only_a_database_that_does_not_do_so_itse
 
 def test_a_strategy_is_killed_soon_after_its_cycle_deadline_and_at_its_memory_cap() -> None:
     settings = read(SPARKY_CYCLE_DEADLINE_S="20", SPARKY_STRATEGY_MEMORY_MB="100")
-    spec = process_plan.build_plan(settings, ENGINE, []).build_strategy_spec(wanted())
+    spec = process_plan.build_plan(settings, ENGINE, []).build_dynamic_spec(wanted())
     assert 20 < spec.tick_deadline_s <= 22
-    assert (spec.memory_mb, spec.title, spec.argument) == (100, "bold", f"{wanted().id}/{ENGINE.run_id}")
+    strategy_id = parse_strategy_id(wanted().name)
+    assert (spec.memory_mb, spec.title, spec.argument) == (100, "bold", f"{strategy_id}/{ENGINE.run_id}")
 
 
 def test_every_setting_is_read_by_a_process_or_by_the_plan_of_strategies() -> None:
@@ -203,7 +207,7 @@ def test_no_childs_json_holds_a_secret_that_is_not_a_field_of_its_model() -> Non
 
 def everybody(settings: Settings) -> list[ChildSpec]:
     fixed = process_plan.build_full_children(settings, ENGINE, has_demo=True)
-    return [*fixed, process_plan.build_plan(settings, ENGINE, fixed).build_strategy_spec(wanted())]
+    return [*fixed, process_plan.build_plan(settings, ENGINE, fixed).build_dynamic_spec(wanted())]
 
 
 @pytest.mark.parametrize(
@@ -225,10 +229,8 @@ def test_other_settings_change_only_the_specs_of_those_who_use_them(change: dict
     assert {old.name.partition("-0b7d")[0] for old, new in pairs if old != new} == renewed
 
 
-def wanted() -> DesiredStrategy:
-    return DesiredStrategy.model_validate(
-        {"id": "0b7d6f4e-0b7d-4f4e-8b7d-0b7d6f4e0b7d", "name": "bold", "cadence_s": 45, "revision": "1"}
-    )
+def wanted() -> DesiredChild:
+    return DesiredChild(name="strategy-0b7d6f4e-0b7d-4f4e-8b7d-0b7d6f4e0b7d", title="bold", revision="1")
 
 
 def without(name: str) -> dict[str, str]:

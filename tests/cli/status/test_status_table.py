@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cli.status.status_table import render_status
 
-SHARED = ("database", "monitor", "limiter", "market", "dispatcher", "roster")
+SHARED = ("database", "monitor", "limiter", "market", "dispatcher", "strategy-watcher")
 
 
 def a_strategy(name: str, **facts: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_a_wide_terminal_shows_every_column_in_full() -> None:
 
 def test_a_narrow_terminal_leaves_columns_out_rather_than_cut_them() -> None:
     lines = drawn(a_view([a_strategy("bold"), a_strategy("a name that is longer than anybody needs")]), 80, 23)
-    [header] = [line for line in lines if line.startswith("strategy")]
+    [header] = [line for line in lines if line.startswith("strategy ")]
     assert header.split() == ["strategy", "state", "last", "decision", "position", "P&L", "USD"]
     [row] = [line for line in lines if line.startswith("bold")]
     assert row.split()[:2] == ["bold", "running"]

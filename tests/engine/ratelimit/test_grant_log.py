@@ -170,6 +170,6 @@ def test_a_disk_that_stays_full_is_told_once_and_not_asked_at_every_grant(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("permit_journal_not_written") == 1
-    assert done.stdout.count("permit_journal_written_again") == 1
+    assert done.stdout.count("permit_journal_recovered") == 1
     elapsed_s = float(done.stdout.split()[-1])
     assert done.stdout.count("permit_journal_line_ignored") <= elapsed_s + 2, "read at more than each second's grant"

@@ -6,10 +6,9 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from actors.runtime.actor import Actor, Peers
-from actors.runtime.messages import Ack, DesiredStrategies, DesiredStrategy, Message, StrategyParked
+from actors.runtime.messages import Ack, ChildParked, DesiredChild, DesiredChildren, Message
 from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings
 
@@ -179,20 +178,20 @@ class FileRoster(Actor):
 
     def tick(self, now: float) -> float:
         rows = [line.split() for line in self._wanted.read_text().splitlines()]
-        strategies = tuple(DesiredStrategy.model_validate(_row(*row)) for row in rows)
-        self._peers.tell("supervisor", DesiredStrategies(strategies=strategies))
+        wanted = tuple(_desired(*row) for row in rows)
+        self._peers.tell("supervisor", DesiredChildren(children=wanted))
         return super().tick(now)
 
     def receive(self, message: Message) -> Message | None:
-        if isinstance(message, StrategyParked):
+        if isinstance(message, ChildParked):
             with self._wanted.with_suffix(".parked").open("a") as file:
                 file.write(message.model_dump_json() + "\n")
             return None
         return Ack()
 
 
-def _row(strategy_id: str, revision: str) -> dict[str, Any]:
-    return {"id": strategy_id, "name": strategy_id[:4], "cadence_s": 1.0, "revision": revision}
+def _desired(strategy_id: str, revision: str) -> DesiredChild:
+    return DesiredChild(name=f"strategy-{strategy_id}", title=strategy_id[:4], revision=revision)
 
 
 def make_steady(_settings: Settings, _peers: Peers, _argument: str) -> Actor:

@@ -22,7 +22,17 @@ from engine.store.embedded.embedded_postgres import build_dsn
 from tests.support.processes.sparky import Sparky, command_lines
 
 FORK_SERVER = "fork server"
-FIXED = ("database", "sim-groq", "sim-aster", "monitor", "webhook", "limiter", "market", "dispatcher", "roster")
+FIXED = (
+    "database",
+    "sim-groq",
+    "sim-aster",
+    "monitor",
+    "webhook",
+    "limiter",
+    "market",
+    "dispatcher",
+    "strategy-watcher",
+)
 
 
 class Lateness(NamedTuple):

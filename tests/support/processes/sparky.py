@@ -167,7 +167,7 @@ def without_strategies(**more: str) -> Iterator[Sparky]:
         made = Sparky(root / "home", **{"SPARKY_SIM_SPEED": "1", "SPARKY_MARK_INTERVAL_S": "1"} | more)
         try:
             made.start("--no-demo")
-            made.wait_for(lambda: made.process_of("roster"), "Sparky being up")
+            made.wait_for(lambda: made.process_of("strategy-watcher"), "Sparky being up")
             yield made
         finally:
             made.close()

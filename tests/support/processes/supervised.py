@@ -15,10 +15,11 @@ from typing import Any, Self
 import psutil
 
 from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, RestartPolicy, SupervisionPlan
-from actors.runtime.messages import DesiredStrategy
+from actors.runtime.messages import DesiredChild
 from actors.runtime.restart_policy import Child
 from actors.runtime.state_dir import prepare_run_dir
 from actors.runtime.systemd import Notifier
+from cli.run.process_plan import REPORT_RECIPIENTS, WARM_UP
 from engine.platform import logs
 from engine.platform.settings.settings import Settings
 from supervisor import Supervisor
@@ -167,7 +168,7 @@ def _main(run_dir: Path, strategy_make: str) -> int:
     logs.configure("info", "console", "supervisor")
     settings = Settings(sparky_home=Path("home"))
 
-    def strategy(wanted: DesiredStrategy) -> ChildSpec:
+    def strategy(wanted: DesiredChild) -> ChildSpec:
         entry = f"tests.support.processes.children:make_{strategy_make}"
         more: dict[str, Any] = {
             "restart": RestartPolicy.TRANSIENT,
@@ -175,11 +176,12 @@ def _main(run_dir: Path, strategy_make: str) -> int:
             "on_exhausted": ExhaustedRestarts.PARK,
         }
         more |= {"is_dynamic": True, "group": "strategy"}
-        return ChildSpec(f"strategy-{wanted.id}", entry, "actor", 9, settings, str(wanted.id), **more)
+        return ChildSpec(wanted.name, entry, "actor", 9, settings, wanted.name.removeprefix("strategy-"), **more)
 
     def plan() -> SupervisionPlan:
         rows = json.loads((run_dir / "specs.json").read_text())
-        return SupervisionPlan(tuple(ChildSpec(settings=settings, **_typed(row)) for row in rows), strategy)
+        fixed = tuple(ChildSpec(settings=settings, **_typed(row)) for row in rows)
+        return SupervisionPlan(fixed, strategy, REPORT_RECIPIENTS, WARM_UP)
 
     def tell(child: Child) -> None:
         row = {"name": child.spec.name, "state": child.state, "pid": child.pid, "at": time.monotonic()}

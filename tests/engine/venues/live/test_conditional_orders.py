@@ -85,7 +85,7 @@ def test_only_stops_and_targets_of_a_venue_that_keeps_them_apart_are_looked_for_
 ) -> None:
     orders = TriggerOrders(Exchange(venue))
     assert orders.is_trigger_order(name) is is_kept_apart
-    assert orders.retry_waits_s(name) == (RETRY_WAITS_S if is_kept_apart else ())
+    assert orders.get_retry_waits_s(name) == (RETRY_WAITS_S if is_kept_apart else ())
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_an_accepted_order_counts_for_thirty_seconds_though_the_venue_denies_it(
     world.orders.record_acceptance(ENTRY, "8")
     world.now_s += ACCEPT_LAG_S - 0.001
     with pytest.raises(OrderContradictory, match=STOP):
-        world.orders.check_gone(STOP)
-    world.orders.check_gone(ENTRY)  # a plain one that is denied does not exist
-    world.orders.check_gone(TARGET)
+        world.orders.check_not_just_accepted(STOP)
+    world.orders.check_not_just_accepted(ENTRY)  # a plain one that is denied does not exist
+    world.orders.check_not_just_accepted(TARGET)
     world.now_s += 0.001
-    world.orders.check_gone(STOP)
+    world.orders.check_not_just_accepted(STOP)
 
 
 def test_an_order_that_does_not_exist_is_none() -> None:
@@ -178,7 +178,7 @@ def test_an_accepted_cancellation_counts_for_thirty_seconds_unless_the_order_tri
     world.put()
     world.now_s += CANCEL_LAG_S
     assert (world.fetch() or {})["status"] == "open"
-    world.orders.check_gone(STOP)  # it was cancelled: nothing contradicts that it is gone
+    world.orders.check_not_just_accepted(STOP)  # it was cancelled: nothing contradicts that it is gone
 
 
 def test_an_order_that_ended_is_no_longer_believed_to_be_accepted() -> None:
@@ -187,7 +187,7 @@ def test_an_order_that_ended_is_no_longer_believed_to_be_accepted() -> None:
     world.put(status="EXPIRED")
     world.exchange.conditional[STOP]["status"] = "expired"
     assert (world.fetch() or {})["status"] == "expired"
-    world.orders.check_gone(STOP)
+    world.orders.check_not_just_accepted(STOP)
 
 
 def test_the_client_id_of_a_plain_order_is_that_of_the_order_that_became_it() -> None:

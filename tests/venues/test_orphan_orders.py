@@ -25,7 +25,7 @@ def test_a_stop_that_its_exit_did_not_see_is_cancelled(floor: Floor) -> None:
     assert len(floor.waiting()) == 1
     floor.server.orphan_orders.run()
     assert floor.waiting() == []
-    assert floor.metric("leftover_orders_total") == 1
+    assert floor.metric("orphan_orders_total") == 1
 
 
 def test_stops_of_open_positions_and_orders_of_others_stay(floor: Floor) -> None:
