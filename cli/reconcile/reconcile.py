@@ -24,12 +24,11 @@ from cli.reconcile.adoption_text import (
     suggest_note_commands,
 )
 from cli.streams import output_encoding
-from engine.domain.symbol_names import normalize_symbol
+from engine.domain.symbol_names import ACCEPTED_FORMS, normalize_symbol
 from engine.platform.errors import SparkyError
 from engine.platform.settings.settings import Settings
 from engine.store.adoption import OpenDifference, OutsideHolding
 from engine.store.store import Store
-from webhook_server.intake.symbols import ACCEPTED_FORMS
 
 MAX_USD = Decimal(1_000_000_000_000)
 MAX_NUMBER_LENGTH = 40

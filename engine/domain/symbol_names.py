@@ -14,6 +14,10 @@ from typing import Final
 
 # For pydantic, whose regular expressions support Unicode classes. Python's do not, hence `is_name`.
 PATTERN: Final = r"^[A-Z0-9_\p{Lo}]{2,30}$"
+ACCEPTED_FORMS: Final = (  # for senders
+    "send BTCUSDT, BTC/USDT:USDT, BTC/USDT, BTC-USDT, BTC_USDT, BTCUSDT.P, BTCUSDTPERP, BTCUSDT_PERP, BTCUSDT-PERP, "
+    "BTC-USDT-SWAP, BTC-USDT-PERP, BTC_USDT_PERP or BINANCE:BTCUSDT"
+)
 _LOWER: Final = re.compile("[a-z]+")
 _ASCII: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 QUOTES: Final = (

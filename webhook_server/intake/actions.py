@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.domain.signal import SignalAction
-from webhook_server.intake import ascii_case, field_reasons
+from webhook_server.intake import field_reasons, sent_values
 
 EXIT_WORDS: Final = ("CLOSE", "EXIT", "FLAT")
 ENTRY_ACTIONS: Final = {
@@ -32,7 +32,7 @@ _SIDE_WORDS: Final = ("LONG", "SHORT")  # these name a position; BUY and SELL na
 
 def parse_action(word: object) -> SignalAction:
     """The action that `word` means by itself, in any case. Raises ValueError."""
-    upper = ascii_case.upper(word)
+    upper = sent_values.to_upper(word)
     if upper in EXIT_WORDS:
         return SignalAction.CLOSE
     if upper not in ENTRY_ACTIONS:
@@ -42,7 +42,7 @@ def parse_action(word: object) -> SignalAction:
 
 def is_buy_or_sell(word: object) -> bool:
     """Whether `word` is BUY or SELL, which other bots also send to reduce a position."""
-    return ascii_case.upper(word) in {"BUY", "SELL"}
+    return sent_values.to_upper(word) in {"BUY", "SELL"}
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ def parse_intent(word: object, position: object, *, has_share: bool) -> Intent:
     says. Raises ValueError about `position`, and the errors of `parse_action`.
     """
     action = parse_action(word)
-    wanted = POSITION_ACTIONS.get(ascii_case.upper(position) or "")
+    wanted = POSITION_ACTIONS.get(sent_values.to_upper(position) or "")
     if action is SignalAction.CLOSE or position is None:
         return Intent(action, is_flat=wanted is SignalAction.CLOSE)
     if wanted is None:
         raise ValueError(
-            field_reasons.UNFILLED_PLACEHOLDER if field_reasons.has_placeholder(position) else _POSITION_HINT
+            field_reasons.UNFILLED_PLACEHOLDER if sent_values.has_placeholder(position) else _POSITION_HINT
         )
     if wanted in {action, SignalAction.CLOSE}:
         return Intent(wanted, is_flat=wanted is SignalAction.CLOSE)
-    if ascii_case.upper(word) in _SIDE_WORDS:
+    if sent_values.to_upper(word) in _SIDE_WORDS:
         raise ValueError("contradicts the action")
     if not has_share:
         raise ValueError("tells a partial exit; send sell_percentage, the part of the position to close")

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from engine.platform.errors import SparkyError
-from webhook_server.intake import field_reasons
+from webhook_server.intake import field_reasons, sent_values
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import SIGNATURE_HEADERS, Envelope
 
@@ -101,7 +101,7 @@ def parse_claimed_user(body: Mapping[str, Any]) -> UUID | None:
         return UUID(claim)
     except (ValueError, AttributeError, TypeError):
         raise FieldError(
-            "user_id", field_reasons.UNFILLED_PLACEHOLDER if field_reasons.has_placeholder(claim) else "must be a UUID"
+            "user_id", field_reasons.UNFILLED_PLACEHOLDER if sent_values.has_placeholder(claim) else "must be a UUID"
         ) from None
 
 

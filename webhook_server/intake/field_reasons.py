@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-from webhook_server.intake import symbols
+from engine.domain import symbol_names
 
 ID_FORM: Final = "must be 1 to 100 letters, digits and . _ : ~ -"
 UNFILLED_PLACEHOLDER: Final = "holds a placeholder that was not filled in"
@@ -22,7 +22,7 @@ _MESSAGES_BY_FIELD: Final = {
     ("exchange", "string_pattern_mismatch"): (
         "must be 2 to 30 letters and digits, the exchange's name in ccxt, such as aster"
     ),
-    ("symbol", "string_pattern_mismatch"): f"is no symbol of a linear perpetual; {symbols.ACCEPTED_FORMS}",
+    ("symbol", "string_pattern_mismatch"): f"is no symbol of a linear perpetual; {symbol_names.ACCEPTED_FORMS}",
     ("signal_id", "string_pattern_mismatch"): ID_FORM,
     ("position_size_usd", "greater_than_equal"): MUST_BE_ABOVE_ZERO,
 }
@@ -62,11 +62,6 @@ def describe_error(fault: ErrorDetails, field: str) -> str:
         or _MESSAGES_BY_TYPE_FAMILY.get(kind.partition("_")[0])
     )
     return _UNUSABLE if sentence is None else sentence.format_map(_format_context(context))
-
-
-def has_placeholder(value: object) -> bool:
-    """Whether `value` still holds a placeholder of an alert's template, such as {{close}}."""
-    return isinstance(value, str) and "{{" in value
 
 
 def _format_context(context: Mapping[str, Any]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from engine.domain.signal import SignalAction
 from engine.domain.signal_payload import MIN_SIZE
 from engine.platform.plain_text import sanitize_for_storage
 from engine.platform.settings.setting_types import VENUE_NAME_PATTERN
-from webhook_server.intake import actions, ascii_case, field_reasons, numerals, symbols
+from webhook_server.intake import actions, field_reasons, sent_values
 
 # Smaller numbers are seconds since 1970 (up to the year 5138), larger ones milliseconds (from 1973).
 MIN_MILLISECONDS: Final = 100_000_000_000
@@ -52,36 +52,36 @@ def _parse_symbol(value: object, info: ValidationInfo) -> object:
     try:
         return symbol_names.read_symbol(value, is_exit=info.context is EXIT_FROM_SENDER)
     except ValueError as error:
-        raise ValueError(f"{error}; {symbols.ACCEPTED_FORMS}") from None
+        raise ValueError(f"{error}; {symbol_names.ACCEPTED_FORMS}") from None
 
 
 def _to_lower(value: object) -> object:
-    word = ascii_case.lower(value)
+    word = sent_values.to_lower(value)
     return value if word is None else word
 
 
 def _to_upper(value: object) -> object:
     # Text with letters of other alphabets stays as it is, and is refused by the pattern.
-    word = ascii_case.upper(value)
+    word = sent_values.to_upper(value)
     return value if word is None else word
 
 
 def _parse_number(value: object, info: ValidationInfo) -> object:
     # A stored Decimal may have an exponent in its text, which is refused from senders.
-    return numerals.parse_decimal(value) if info.context in _SENDER_CONTEXTS else value
+    return sent_values.parse_decimal(value) if info.context in _SENDER_CONTEXTS else value
 
 
 def _parse_whole_number(value: object, info: ValidationInfo) -> object:
-    return numerals.parse_whole_number(value) if info.context in _SENDER_CONTEXTS else value
+    return sent_values.parse_whole_number(value) if info.context in _SENDER_CONTEXTS else value
 
 
 def _parse_timestamp(value: object) -> object:
     """Seconds or milliseconds since 1970 as number or text, or ISO 8601; raises ValueError that continues the name."""
     if isinstance(value, str):
-        text = value.strip(numerals.BLANKS)
+        text = value.strip(sent_values.BLANKS)
         if _ISO.fullmatch(text):
             return text
-        value = numerals.parse_decimal(text, wanted=field_reasons.NOT_A_TIMESTAMP)
+        value = sent_values.parse_decimal(text, wanted=field_reasons.NOT_A_TIMESTAMP)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     if value < 0:
@@ -120,7 +120,7 @@ def _normalize(value: object) -> object:
     if isinstance(value, bool):
         return str(value).casefold()
     try:
-        number = numerals.parse_decimal(value)
+        number = sent_values.parse_decimal(value)
     except ValueError:
         number = None
     return Decimal(str(number)) if isinstance(number, int | float | Decimal) else str(value).strip().casefold()
@@ -167,7 +167,7 @@ Symbol = Annotated[
             "type": "string",
             "pattern": r"^ *[A-Za-z0-9_.:/\u0620-\uffdc-]{2,50} *$",
             "examples": ["BTCUSDT", "BINANCE:BTCUSDT.P", "BTC/USDT:USDT"],
-            "description": f"A linear perpetual; {symbols.ACCEPTED_FORMS}",
+            "description": f"A linear perpetual; {symbol_names.ACCEPTED_FORMS}",
         }
     ),
 ]

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from typing import Any, Final
 
-from webhook_server.intake import numerals
+from webhook_server.intake import sent_values
 from webhook_server.intake.field_errors import FieldError
 
 MAX_DEPTH: Final = 32  # the parser recurses, and the depth at which it fails differs between Python versions
@@ -41,20 +41,20 @@ _MISSING_VALUE: Final = "a value is missing, or a text without its double quotat
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object in `raw`. Numbers are exact; those out of bounds become `numerals.UnusableNumber`.
+    """The JSON object in `raw`. Numbers are exact; those out of bounds become `sent_values.UnusableNumber`.
 
     Raises FieldError, with line and column (from 1, in characters) where the text stops being JSON.
     """
     text = _decode(raw)
-    if not text.strip(numerals.BLANKS):
+    if not text.strip(sent_values.BLANKS):
         raise FieldError("body", f"is empty; {SEND_ONE_OBJECT}")
     _check_depth(text)
     try:
         body = json.loads(
             text,
-            parse_int=numerals.parse_json_number,
-            parse_float=numerals.parse_json_number,
-            parse_constant=numerals.parse_json_constant,
+            parse_int=sent_values.parse_json_number,
+            parse_float=sent_values.parse_json_number,
+            parse_constant=sent_values.parse_json_constant,
             object_pairs_hook=_reject_duplicate_keys,
         )
     except json.JSONDecodeError as error:
@@ -94,7 +94,8 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         duplicates = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         found |= {
-            name: numerals.UnusableNumber(_join_values(pairs, name), "is there more than once") for name in duplicates
+            name: sent_values.UnusableNumber(_join_values(pairs, name), "is there more than once")
+            for name in duplicates
         }
     return found
 
@@ -156,13 +157,13 @@ def _line_and_column(text: str, at: int | None) -> tuple[int, int]:
 
 
 def _skip_blanks(text: str, at: int) -> int:
-    while text[at : at + 1] and text[at] in numerals.BLANKS:
+    while text[at : at + 1] and text[at] in sent_values.BLANKS:
         at += 1
     return at
 
 
 def _skip_blanks_back(text: str, at: int) -> int:
     at -= 1
-    while at > 0 and text[at] in numerals.BLANKS:
+    while at > 0 and text[at] in sent_values.BLANKS:
         at -= 1
     return max(at, 0)

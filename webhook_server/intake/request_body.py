@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from engine.platform.errors import SparkyError
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.json_body import parse_object
-from webhook_server.intake.numerals import UnusableNumber
+from webhook_server.intake.sent_values import UnusableNumber
 
 BODY_LIMIT_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0

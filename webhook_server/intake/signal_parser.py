@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from engine.domain.signal import SignalAction
-from webhook_server.intake import actions, field_reasons, fields, numerals, unknown_fields
+from webhook_server.intake import actions, field_reasons, fields, sent_values, unknown_fields
 from webhook_server.intake.field_errors import FieldError, is_safe_to_repeat
 from webhook_server.intake.schemas import (
     REQUEST_ID,
@@ -123,8 +123,8 @@ def _find_faults(given: Mapping[str, Any], *, is_exit: bool) -> Iterator[tuple[s
     looked_at = _CHECKED_EXIT_NAMES if is_exit else _CHECKED_NAMES
     for name, value in given.items():
         if name in looked_at or not is_exit:
-            yield from _yield_fault(name, numerals.find_unusable_reason(value))
-        if name in looked_at and field_reasons.has_placeholder(value):
+            yield from _yield_fault(name, sent_values.find_unusable_reason(value))
+        if name in looked_at and sent_values.has_placeholder(value):
             yield name, field_reasons.UNFILLED_PLACEHOLDER
         if name not in _KNOWN_NAMES:
             yield from _yield_fault(name, _find_advice(name, value, is_exit=is_exit))
@@ -146,7 +146,7 @@ def _find_advice(name: str, value: object, *, is_exit: bool) -> str | None:
 
 def _is_whole_share(share: object) -> bool:
     try:
-        return numerals.parse_decimal(share) == WHOLE_PERCENT
+        return sent_values.parse_decimal(share) == WHOLE_PERCENT
     except ValueError:
         return False
 

@@ -21,9 +21,11 @@ class Terminal:
         self._reader.start()
 
     def _read(self) -> None:
+        poll = select.poll()  # select() takes no descriptor beyond 1023, and a test process may have as many
+        poll.register(self.master, select.POLLIN)
         while not self._ends.is_set():
             try:
-                if select.select([self.master], [], [], 0.05)[0]:
+                if poll.poll(50):
                     self.told += os.read(self.master, 65_536)
             except OSError:
                 return

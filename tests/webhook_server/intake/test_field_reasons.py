@@ -14,7 +14,6 @@ from engine.platform.errors import ConfigurationError
 from engine.venues.ccxt_client.client import open_ccxt_client
 from tests.webhook_server.conftest import Site
 from webhook_server.http import openapi
-from webhook_server.intake import symbols
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.schemas import AiSignal, WebhookSignal
 from webhook_server.intake.signal_parser import parse_signal
@@ -146,7 +145,7 @@ def test_two_names_of_a_field_with_two_values_are_refused(other: dict[str, Any])
 
 
 def test_the_sentence_about_symbols_names_every_form_and_each_is_understood() -> None:
-    forms = re.findall(r"[A-Z][A-Z0-9./:_-]+", symbols.ACCEPTED_FORMS)
+    forms = re.findall(r"[A-Z][A-Z0-9./:_-]+", symbol_names.ACCEPTED_FORMS)
     assert {symbol_names.normalize_symbol(form) for form in forms} == {"BTCUSDT"}
     paragraph = next(each for each in DOCUMENT.read_text("utf-8").split("\n\n") if each.startswith("**Symbols.**"))
     documented = re.findall(r"`([^`]+)`", paragraph.partition(" in any case")[0])

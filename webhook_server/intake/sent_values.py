@@ -1,4 +1,4 @@
-"""Parses numbers of senders, bounded before anything computes with them.
+"""Single values as senders write them: numbers bounded before anything computes with them, words, placeholders.
 
 Comparing, adding or converting a Decimal takes time in proportion to its exponent and holds the GIL: one signal with
 1e999999999 could stop the whole server.
@@ -60,6 +60,22 @@ def find_unusable_reason(value: Any) -> str | None:
         return value.reason
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next((reason for reason in map(find_unusable_reason, inner) if reason is not None), None)
+
+
+def has_placeholder(value: object) -> bool:
+    """Whether `value` still holds a placeholder of an alert's template, such as {{close}}."""
+    return isinstance(value, str) and "{{" in value
+
+
+def to_upper(value: object) -> str | None:
+    """An ASCII word in upper case and stripped; None for anything else."""
+    # str.upper would turn some letters of other alphabets into ASCII ones.
+    return value.strip().upper() if isinstance(value, str) and value.isascii() else None
+
+
+def to_lower(value: object) -> str | None:
+    """As `to_upper`, in lower case."""
+    return value.strip().lower() if isinstance(value, str) and value.isascii() else None
 
 
 def _parse_text(value: object, pattern: re.Pattern[str], wanted: str) -> object:

@@ -1,4 +1,4 @@
-"""Numbers that no trade can have: each is refused at once, by the name of its field."""
+"""Numbers that no trade can have are refused at once, by the name of their field; only ASCII words have a case."""
 
 import asyncio
 import json
@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from tests.webhook_server.conftest import Site
+from webhook_server.intake import sent_values
 from webhook_server.intake.field_errors import FieldError
 from webhook_server.intake.request_body import BodyTooLarge, parse_envelope, read_body
 from webhook_server.intake.schemas import WebhookSignal
@@ -158,3 +159,12 @@ def test_a_length_that_is_no_number_of_bytes_is_no_fault_of_ours(site: Site, len
         with connection.makefile("rb") as answer:
             assert answer.readline().split()[1] in {b"400", b"401", b"413"}
     assert requests.get(f"{site.url}/health", timeout=60).status_code == 200
+
+
+def test_words_are_read_in_any_case_with_blanks_around() -> None:
+    assert (sent_values.to_upper(" Long\n"), sent_values.to_lower(" ASTER ")) == ("LONG", "aster")
+
+
+@pytest.mark.parametrize("value", ["\u017fhort", "\u212a", 5, None, ["buy"]])  # the long s would become an S
+def test_other_letters_and_values_are_no_words(value: object) -> None:
+    assert sent_values.to_upper(value) is sent_values.to_lower(value) is None
