@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from engine.deciding import decision_parser as decisions
 from engine.deciding.budget import UnrecordedSpend, find_spent_budget
 from engine.deciding.commit_gate import CommitGate
-from engine.deciding.decision_record import record_of, tried_again, with_signal
+from engine.deciding.decision_record import attach_signal, record_of, tried_again
 from engine.deciding.prompt import SymbolView, build_prompt, market_block
 from engine.domain.decision import Action, Decision
 from engine.domain.errors import CompletionCutOff, StrategyFault
@@ -143,7 +143,7 @@ class _Cycle:
         attempts = self.attempts = self._make_retrier(context, views, may_enter=may_enter)
         call, decided = self._decide(attempts, may_enter=may_enter)
         decision_id = self.ports.new_id()
-        self.decision, signal = with_signal(decided, context.strategy, decision_id, self.ports.signal_ttl_s)
+        self.decision, signal = attach_signal(decided, context.strategy, decision_id, self.ports.signal_ttl_s)
         self.is_cut = call.outcome is LlmOutcome.CUT
         shown = attempts.prompt.candles
         missing = tuple(self.without_data)

@@ -99,7 +99,7 @@ def _call_record(call: LlmCall, *, is_decisive: bool) -> CallRecord:
     )
 
 
-def with_signal(
+def attach_signal(
     decision: Decision, strategy: Strategy, decision_id: UUID, ttl_s: float
 ) -> tuple[Decision, NewSignal | None]:
     """The decision with the signal that it leaves in the outbox, None for a HOLD.
