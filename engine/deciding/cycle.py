@@ -21,7 +21,7 @@ from engine.deciding.decision_parser import (
     parse_decision,
     to_hold,
 )
-from engine.deciding.decision_record import build_record, build_signal, record_with_retries
+from engine.deciding.decision_record import attach_signal, build_record, record_with_retries
 from engine.deciding.market_views import fetch_views
 from engine.deciding.prompt import SymbolView, build_market_block, build_prompt
 from engine.domain.decision import Action, Decision
@@ -91,7 +91,7 @@ class _Cycle:
         call, decided = self._decide(retrier)
         self.is_cut = call.outcome is LlmOutcome.CUT
         decision_id = self.deps.new_id()  # one id for all attempts, so that a repeated record is the same record
-        self.decision, signal = build_signal(decided, context.strategy, decision_id, self.deps.signal_ttl_s)
+        self.decision, signal = attach_signal(decided, context.strategy, decision_id, self.deps.signal_ttl_s)
         record = self._build_record(self.decision, call, retrier, views, may_enter=may_enter)
         self._record(decision_id, record, self.decision, signal)
 

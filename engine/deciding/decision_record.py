@@ -103,7 +103,7 @@ def _build_call_record(call: LlmCall, *, is_decisive: bool) -> CallRecord:
     )
 
 
-def build_signal(
+def attach_signal(
     decision: Decision, strategy: Strategy, decision_id: UUID, ttl_s: float
 ) -> tuple[Decision, NewSignal | None]:
     """The decision with the signal that it leaves in the outbox, None for a HOLD.
