@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine.domain.positions import Position
 from engine.domain.strategy import Adding, EntryRules, StrategyStatus
-from engine.risk.entry_limits import AllowedEntry, check_entry
+from engine.risk.entry_limits import check_entry
+from engine.risk.entry_size import AllowedEntry
 from engine.risk.limit_breach import LimitBreach
 from tests.support.factories.entry_values import NOW, order, portfolio, position, settings, strategy
 
