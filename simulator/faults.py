@@ -98,6 +98,7 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
 
 
 async def _answer_with_fault(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    # With `accept` the application has handled the request, although its answer is discarded.
     needs_answer = fault.accept or fault.kind in ("truncate", "edit")
     answer = await _collect_answer(app, scope, receive) if needs_answer else []
     if fault.kind == "truncate":

@@ -1,7 +1,4 @@
-"""How much of an entry its strategy's rules, the caps of size and the leverage leave: pure.
-
-`engine.risk.entry_limits` asks it for an entry that no other limit has refused.
-"""
+"""The size of an entry that the strategy's entry rules, the caps on a position and the leverage limit allow. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +6,8 @@ from decimal import Decimal
 
 from engine.domain.positions import Position
 from engine.domain.signal import TradeSignal
-from engine.risk import entry_rules
-from engine.risk.entry_rules import BrokenRule, Entry
-from engine.risk.limit_breach import LimitBreach, LimitType, require_known
+from engine.risk.entry_rules import BrokenRule, Entry, apply_entry_rules
+from engine.risk.limit_breach import LimitBreach, LimitType, build_unreadable_breach
 from engine.risk.sizing import ReducedBy
 from engine.store.webhook_rows import Portfolio
 
@@ -27,14 +23,16 @@ class AllowedEntry:
     reduced_by: tuple[ReducedBy, ...] = ()
 
 
-def apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
-    """The size in USD that the entry rules allow, or their breach. They apply to AI signals only, not to people's."""
+def limit_by_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
+    """The notional in USD that the strategy's entry rules allow, or their breach. They apply to AI signals only."""
     asked = signal.position_size_usd or Decimal(0)
     strategy = portfolio.strategy
     if strategy is None or not signal.is_ai_signal:
         return asked
+    if strategy.rules is None:
+        return build_unreadable_breach("the strategy's entry rules are not known")
     entry = Entry(signal.side, asked, signal.stop_loss_percent)
-    allowed = entry_rules.apply_entry_rules(entry, require_known(strategy.rules), strategy.max_position_usd, held)
+    allowed = apply_entry_rules(entry, strategy.rules, strategy.max_position_usd, held)
     if isinstance(allowed, BrokenRule):
         message = f"The strategy's rules allow no such entry: {allowed.reason}"
         return LimitBreach(LimitType.ENTRY_RULES, message, allowed.current, allowed.limit)
@@ -42,7 +40,8 @@ def apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position 
 
 
 def check_leverage(signal: TradeSignal, portfolio: Portfolio, allowance: AllowedEntry) -> LimitBreach | None:
-    """Limits the requested leverage, and the notional of all the strategy's positions as a multiple of its equity."""
+    """The breach of the strategy's maximum leverage, or None: by the requested leverage, and by the notional of all its
+    positions and this entry as a multiple of its equity."""
     strategy = portfolio.strategy
     if strategy is None:
         return None
@@ -61,18 +60,19 @@ def check_leverage(signal: TradeSignal, portfolio: Portfolio, allowance: Allowed
 
 
 def apply_caps(allowed: Decimal, signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> AllowedEntry:
-    """`allowed` USD, cut to what the caps leave above what is held on the same side."""
+    """`allowed` USD, reduced to what the caps on the position leave beside what is held on the same side."""
     asked = signal.position_size_usd or Decimal(0)
     reduced_by = [ReducedBy.MAX_ENTRY_PERCENT] if allowed < asked else []
     held_usd = held.position_size_usd if held is not None and not _is_reversal(signal, held) else Decimal(0)
-    for name, cap in _list_caps(portfolio):
+    for name, cap in _iter_caps(portfolio):
         if cap - held_usd < allowed:
             allowed = cap - held_usd
             reduced_by.append(name)
     return AllowedEntry(max(Decimal(0), allowed), tuple(reduced_by))
 
 
-def _list_caps(portfolio: Portfolio) -> Iterator[tuple[ReducedBy, Decimal]]:
+def _iter_caps(portfolio: Portfolio) -> Iterator[tuple[ReducedBy, Decimal]]:
+    """The maximum notional (USD) of one position, by strategy and by person."""
     if portfolio.strategy is not None:
         yield ReducedBy.MAX_POSITION_USD, portfolio.strategy.max_position_usd
     if portfolio.settings is not None and portfolio.settings.max_position_size_usd:

@@ -101,11 +101,11 @@ def _run(connection: Connection, statement: Statement) -> None:
         raise statement.build_error(str(error.diag.message_primary), position) from None
 
 
-def _check_names(known: frozenset[str], statements: Iterable[Statement]) -> None:
+def _check_names(existing_names: frozenset[str], statements: Iterable[Statement]) -> None:
     """Checks names in bodies, because PostgreSQL checks those of SQL functions only. Ours are all schema-qualified."""
     for statement in statements:
         for mention in _NAME_IN_BODY.finditer(statement.without_comments):
-            if mention[1] not in known:
+            if mention[1] not in existing_names:
                 raise statement.build_error(f"there is no table, type or function public.{mention[1]}", mention.start())
 
 

@@ -90,8 +90,8 @@ def _refuse_other_shape(before: Function | None, after: Function) -> None:
 
 def _iter_comment_statements(before: dict[str, Function], after: dict[str, Function]) -> Iterator[str]:
     for identity, function in after.items():
-        known = before.get(identity)
-        if function.comment != (known.comment if known else None):
+        earlier = before.get(identity)
+        if function.comment != (earlier.comment if earlier else None):
             quoted = "null" if function.comment is None else "'" + function.comment.replace("'", "''") + "'"
             yield f"comment on function {identity} is {quoted};"
 
@@ -99,8 +99,8 @@ def _iter_comment_statements(before: dict[str, Function], after: dict[str, Funct
 def _iter_right_statements(before: dict[str, Function], after: dict[str, Function]) -> Iterator[str]:
     groups: dict[frozenset[str], list[str]] = {}
     for identity, function in after.items():
-        known = before.get(identity)
-        if known is None or known.callers != function.callers:
+        earlier = before.get(identity)
+        if earlier is None or earlier.callers != function.callers:
             groups.setdefault(function.callers, []).append(identity)
     for callers, identities in groups.items():
         functions = ",\n  ".join(identities)

@@ -98,7 +98,7 @@ class AlgoOrders:
     def get_order(self, user: str, params: Params) -> dict[str, Any]:
         """By `algoId` or `clientAlgoId`: the newest that is not hidden by `unseen_for`. Raises VenueApiError if none
         is."""
-        shown = (each for each in self._find_by_id(user, params) if not _count_down(self._unseen, each))
+        shown = (order for order in self._find_by_id(user, params) if not _count_down(self._unseen, order))
         order = next(shown, None)
         if order is None:
             raise VenueApiError(-2013, "Order does not exist.")

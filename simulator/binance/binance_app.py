@@ -37,7 +37,7 @@ def create_binance(
     """The application; its state is `venue` and the faults of the algo service. `keys` maps API keys to accounts."""
     app = FastAPI(title="Sparky's stand-in for Binance", docs_url=None, redoc_url=None, openapi_url=None)
     algo = AlgoOrders(venue)
-    known = KEYS if keys is None else keys
+    accepted_keys = KEYS if keys is None else keys
 
     def public_endpoint(answer: Callable[..., object]) -> Endpoint:
         async def endpoint(request: Request) -> JSONResponse:
@@ -50,7 +50,7 @@ def create_binance(
             text = request.url.query + (await request.body()).decode("utf-8", "replace")
             venue.settings.check_access()
             now_ms = venue.settings.to_venue_us(time.time_ns() // 1_000) // 1_000
-            user, given = authenticate(text, request.headers.get("X-MBX-APIKEY", ""), known, now_ms)
+            user, given = authenticate(text, request.headers.get("X-MBX-APIKEY", ""), accepted_keys, now_ms)
             try:
                 return JSONResponse(answer(subject, user, given))
             finally:

@@ -33,7 +33,7 @@ def get_funding_rates(venue: SimulatedVenue, query: Params) -> object:
     rows: list[tuple[Payment, str]] = []
     for name in names:
         venue.get_market(name)
-        rows += [(each, name) for each in venue.funding.list_payments(name, venue.clock.now_ms())]
+        rows += [(payment, name) for payment in venue.funding.list_payments(name, venue.clock.now_ms())]
     inside = [
         row
         for row in sorted(rows)

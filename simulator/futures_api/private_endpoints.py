@@ -71,8 +71,8 @@ def get_position_risk(venue: SimulatedVenue, user: str, params: Params) -> list[
 
 def get_account_info(venue: SimulatedVenue, user: str, params: Params) -> object:
     assets, positions = get_balance(venue, user, params), get_position_risk(venue, user, {})
-    for each in positions:
-        each["isolated"] = each.pop("marginType") == "isolated"
+    for position in positions:
+        position["isolated"] = position.pop("marginType") == "isolated"
     flags = {"canTrade": venue.settings.can_trade, "canDeposit": True, "canWithdraw": True, "feeTier": 0}
     return {**flags, "updateTime": venue.clock.now_ms(), "assets": assets, "positions": positions}
 

@@ -32,9 +32,9 @@ class PrefixCache:
         return cached
 
     def _touch(self, block: bytes) -> bool:
-        known = block in self._blocks
+        is_cached = block in self._blocks
         self._blocks[block] = None
         self._blocks.move_to_end(block)
         if len(self._blocks) > MAX_BLOCKS:
             self._blocks.popitem(last=False)
-        return known
+        return is_cached

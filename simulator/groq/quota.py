@@ -85,6 +85,7 @@ class Quota:
             used = window.get_usage(now)
             if used + amount > limit:
                 return QuotaExceeded(kind, limit, used, amount, window.calculate_wait_s(now, used + amount - limit))
+        # Only now: a refused request uses none of the limits.
         for _, window, _, amount in checks:
             window.add(now, amount)
         return None

@@ -108,10 +108,10 @@ def _parse_view(row: Mapping[str, Any]) -> SymbolView | None:
     shown = row.get("indicators") or {}
     names = ("rsi_14", "ema_12", "ema_26", "macd_histogram", "atr_14")
     values = [shown.get(name) for name in names]
-    known = [float(value) for value in values if isinstance(value, (int, float))]
-    if len(known) < len(names) or not known[-1]:
+    figures = [float(value) for value in values if isinstance(value, (int, float))]
+    if len(figures) < len(names) or not figures[-1]:
         return None
-    rsi, fast, slow, histogram, atr = known
+    rsi, fast, slow, histogram, atr = figures
     return SymbolView(str(row.get("symbol")), rsi, (fast - slow) / atr, histogram / atr)
 
 

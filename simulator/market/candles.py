@@ -20,7 +20,7 @@ INTERVAL_MINUTES: Final = {
     "4h": 240,
     "1d": DAY_MINUTES,
 }
-CACHED_DAYS: Final = 8
+CACHED_DAYS: Final = 8  # a request for 100 candles of 1 h needs five
 
 
 class Series(Protocol):

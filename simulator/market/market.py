@@ -108,6 +108,7 @@ class Market:
         self.max_quantity = 10 ** max(6, 7 - math.floor(math.log10(series.get_candle(series.start_ms).open)))
         self._jumps: list[tuple[int, float]] = []  # when, and the factor from then on
         self._halts: list[tuple[int, int]] = []  # from and until when
+        # Cached because every ticker needs it, and it changes once a minute only.
         self._day_until = functools.lru_cache(maxsize=2)(self._merge_day)
 
     def get_price(self, now_ms: int) -> float:

@@ -67,6 +67,7 @@ class AccountFile:
 
     def _build_line(self, user: str, account: Account, orders: list[Order]) -> str:
         fills, incomes = self._written_counts.get(user, (0, 0))
+        # Fills and incomes never change, so only new ones are written; orders and holdings are written as they are now.
         self._written_counts[user] = len(account.fills), len(account.incomes)
         line = {
             "user": user,

@@ -77,13 +77,13 @@ class FundingSchedule:
         except (OSError, ValueError):
             kept = {}
         for symbol, plans in kept.items():
-            self._plans[symbol] = [RatePlan(each["since_ms"], tuple(each["rates"]), each["hours"]) for each in plans]
+            self._plans[symbol] = [RatePlan(plan["since_ms"], tuple(plan["rates"]), plan["hours"]) for plan in plans]
 
     def set_rates(self, symbol: str, now_ms: int, rates: tuple[Decimal, ...], hours: int) -> None:
         """Starts a new plan at `now_ms`; empty `rates` end payments."""
         self._plans.setdefault(symbol, []).append(RatePlan(now_ms, tuple(f"{rate:f}" for rate in rates), hours))
         if self.path is not None:
-            rows = {name: [asdict(each) for each in plans] for name, plans in self._plans.items()}
+            rows = {name: [asdict(plan) for plan in plans] for name, plans in self._plans.items()}
             atomic_file.write_atomic(self.path, json.dumps(rows))
 
     def add_single_payment(self, symbol: str, now_ms: int, rate: Decimal) -> None:
@@ -93,9 +93,9 @@ class FundingSchedule:
     def list_due_payments(self, symbol: str, since_ms: int, until_ms: int) -> list[Payment]:
         """Scheduled payments after `since_ms` and until `until_ms`, oldest first."""
         plans = self._plans.get(symbol, [])
-        ends = [*(each.since_ms for each in plans[1:]), until_ms]
+        ends = [*(plan.since_ms for plan in plans[1:]), until_ms]
         pairs = zip(plans, ends, strict=True) if plans else ()
-        return [each for plan, end_ms in pairs for each in plan.iter_payments(since_ms, min(end_ms, until_ms))]
+        return [payment for plan, end_ms in pairs for payment in plan.iter_payments(since_ms, min(end_ms, until_ms))]
 
     def list_symbols(self) -> list[str]:
         return list(self._plans)

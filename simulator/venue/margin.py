@@ -99,10 +99,11 @@ def calculate_liquidation_price(account: Account, symbol: str, price: Price) -> 
         wallet = calculate_cross_wallet(account)
         wallet += sum((_calculate_unrealized_pnl(held, price(name)) for name, held in others), ZERO)
         wallet -= sum((calculate_maintenance_margin(abs(held.amount) * price(name)) for name, held in others), ZERO)
+    # The price depends on the tier, and the tier on the notional at that price: the one that fits both is the answer.
     for tier in TIERS:
-        found = (wallet + tier.cum - amount * holding.entry_price) / (abs(amount) * tier.rate - amount)
-        if find_tier(abs(amount) * found) == tier:
-            return max(found, ZERO)
+        candidate = (wallet + tier.cum - amount * holding.entry_price) / (abs(amount) * tier.rate - amount)
+        if find_tier(abs(amount) * candidate) == tier:
+            return max(candidate, ZERO)
     return ZERO
 
 

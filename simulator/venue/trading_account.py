@@ -159,6 +159,7 @@ class Account:
 
         Raises VenueApiError and then changes nothing.
         """
+        # As at the venues, a client order id may be used again once its order has ended.
         if any(o.client_order_id == order.client_order_id for o in self.open_orders()):
             raise VenueApiError(-4115, "ClientOrderId is duplicated among open orders.")
         is_market = order.kind == "MARKET"
@@ -275,6 +276,7 @@ class Account:
             raise VenueApiError(-4164, f"Order's notional must be no smaller than {min_notional} (unless reduce only).")
         holding = self.get_holding(order.symbol)
         after = holding.amount + (order.quantity if order.is_buy else -order.quantity)
+        # Only an increase needs margin: a reduction, or a reversal up to the same size, is paid by what it frees.
         more = max(ZERO, abs(after) - abs(holding.amount)) * price / holding.leverage
         if more > self.balance - self.calculate_initial_margin():
             raise VenueApiError(-2019, "Margin is insufficient.")

@@ -87,6 +87,7 @@ class SimulatedVenue:
         self._accounts: dict[str, Account] = {} if account_file is None else account_file.read()
         for account in self._accounts.values():
             account.coin_price = self.get_coin_price
+        # Order ids go on after those of the file, because clients remember the ids of earlier orders.
         newest = (max(account.orders, default=0) for account in self._accounts.values())
         self._order_ids = itertools.count(max(newest, default=0) + 1)
 
@@ -130,7 +131,7 @@ class SimulatedVenue:
     def get_coin_price(self, coin: str, at_ms: int) -> Decimal:
         """The price in dollars at `at_ms` of a coin in which commissions are paid: its market's if one is listed."""
         listed = (self.markets.get(f"{coin}{quote}") for quote in QUOTES)
-        market = next((each for each in listed if each is not None), None)
+        market = next((market for market in listed if market is not None), None)
         return (
             get_constant_price(coin, at_ms) if market is None else to_decimal(market.get_price(at_ms), market.decimals)
         )
@@ -153,7 +154,7 @@ class SimulatedVenue:
             if (event := self._find_fill_event(account, order, now_ms)) is not None
         ]
         for at_ms, _, order, price in sorted(due, key=lambda event: event[:2]):
-            self._pay_funding(account, at_ms)
+            self._pay_funding(account, at_ms)  # before the fill changes the position that funding is paid on
             if order.stop_price and self.triggered_end != "FILLED":
                 account.end(order, self.triggered_end, at_ms)
             else:
@@ -187,7 +188,7 @@ class SimulatedVenue:
         rules, best_prices = self.get_rules(order.symbol), self.get_best_bid_ask(order.symbol)
         rules.check_price_band(order, self.get_price(order.symbol), *best_prices)
         if order.stop_price:
-            rules.check_stops(sum(1 for each in account.open_orders(order.symbol) if each.stop_price))
+            rules.check_stops(sum(1 for waiting in account.open_orders(order.symbol) if waiting.stop_price))
         account.accept(order, *best_prices, self._find_level_fills(order), min_notional=rules.min_notional)
         return order
 

@@ -37,7 +37,7 @@ class WeightMeter:
         now = self._monotonic()
         if now - self._since >= WINDOW_S:
             self._since, self.used, self._refused = now, 0, 0
-        self.used += weight
+        self.used += weight  # refused requests count too
         if now < self._banned_until:
             return WeightExceeded(418, -1003, "Way too many requests; IP banned.", self._banned_until - now)
         if not self.limit or self.used <= self.limit:

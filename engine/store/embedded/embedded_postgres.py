@@ -32,8 +32,8 @@ _OPTIONS: Final = {
     "max_connections": "200",  # strategies connect only while they call
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
+    "wal_level": "minimal",  # no replication, so less is written
+    "max_wal_senders": "0",  # demanded by wal_level minimal
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_min_messages": "warning",
@@ -238,6 +238,6 @@ def is_answering(address: str) -> bool:
 
 def _ensure_database(home: Path) -> None:
     with connect(build_dsn(home, "postgres")) as connection:
-        found = connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone()
-        if found is None:
+        row = connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone()
+        if row is None:
             connection.execute(f"create database {DATABASE}")

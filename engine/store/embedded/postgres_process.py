@@ -117,7 +117,7 @@ def stop_process(process: subprocess.Popen[bytes], grace_s: float) -> None:
 def open_log(path: Path) -> IO[bytes]:
     """The server's log, truncated when it is too long; anything there that cannot be a log file is renamed."""
     if not _can_be_log_file(path):
-        backup = next(each for each in map(path.with_name, _iter_backup_names(path.name)) if not os.path.lexists(each))
+        backup = next(free for free in map(path.with_name, _iter_backup_names(path.name)) if not os.path.lexists(free))
         path.rename(backup)
         logger.warning("log_set_aside", path=str(path), to=str(backup))
     is_long = path.exists() and path.stat().st_size > _MAX_LOG_BYTES

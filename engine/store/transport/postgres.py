@@ -110,7 +110,7 @@ class PostgresRpc:
         try:
             yield connection
         except BaseException:
-            connection.close()
+            connection.close()  # its state is unknown: results may be unread, or a transaction open
             raise
         if self._closed:
             connection.close()

@@ -52,6 +52,7 @@ class SupabaseRpc:
         self._url = url
         self._key = key
         self._timeout_s = timeout_s
+        # The connection used last is taken first: of the idle ones its server has least likely closed it.
         self._idle: queue.LifoQueue[_Connection] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(POOL_SIZE if keep else 1)
         self._closed = False
@@ -89,7 +90,7 @@ class SupabaseRpc:
         try:
             yield connection
         except BaseException:
-            connection.close()
+            connection.close()  # an answer may still be under way, and would be read as that of the next request
             raise
         if self._closed:
             connection.close()
