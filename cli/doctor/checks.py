@@ -48,7 +48,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
         check_ports,
     ]
     return [
-        ok("settings", "all names known, all values valid"),
+        ok("settings", "all names known, all values valid"),  # else `load_settings` has raised
         *(found for check in checks for found in _run_check(check, settings)),
     ]
 

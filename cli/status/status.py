@@ -46,6 +46,7 @@ def _show_once(settings: Settings, *, as_json: bool) -> int:
 
 
 def _show_live(settings: Settings) -> int:
+    # A display that refreshes is for a running Sparky; otherwise the sentence and the exit code are the answer.
     first = collect_status(settings)
     if not first["running"]:
         return _show_once(settings, as_json=False)
