@@ -202,12 +202,12 @@ def _resolve_signal_id(store: Store, which: str) -> UUID:
     return _resolve_id(which, [row.id for row in store.list_signals(None, None, 1_000)], "signal")
 
 
-def _resolve_id(which: str, known: list[UUID], noun: str) -> UUID:
-    """The id that `which` is, or the one in `known` that begins with it. Raises SparkyError."""
+def _resolve_id(which: str, ids: list[UUID], noun: str) -> UUID:
+    """The id that `which` is, or the one in `ids` that begins with it. Raises SparkyError."""
     try:
         return UUID(which)
     except ValueError:
-        found = [known_id for known_id in known if str(known_id).startswith(which.lower())]
-    if len(found) != 1:
-        raise SparkyError(f"{'No' if not found else 'More than one'} {noun} of the last 1000 begins with {which}.")
-    return found[0]
+        matches = [candidate for candidate in ids if str(candidate).startswith(which.lower())]
+    if len(matches) != 1:
+        raise SparkyError(f"{'No' if not matches else 'More than one'} {noun} of the last 1000 begins with {which}.")
+    return matches[0]
