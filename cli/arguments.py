@@ -30,15 +30,16 @@ def find_strategy(store: Store, which: str, *, may_have_ended: bool = False) -> 
     rows = store.list_strategies()
     wanted = which.strip().lower()
     alive = [row for row in rows if row.status != StrategyStatus.TERMINATED]
-    found = [row for row in rows if str(row.id) == wanted] or [row for row in alive if row.name == which]
-    if not found and len(wanted) >= _MIN_ID_LENGTH:
-        found = [row for row in rows if str(row.id).startswith(wanted)]
-    if not found and may_have_ended:
-        found = [row for row in rows if row.name == which and store.list_held_positions(None, row.id)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise SparkyError(f"{len(found)} strategies are called {which}; name one by its id: {_join_ids(found)}.")
+    # A whole id first, and a name before the beginning of an id: a strategy may be named like the id of another.
+    matches = [row for row in rows if str(row.id) == wanted] or [row for row in alive if row.name == which]
+    if not matches and len(wanted) >= _MIN_ID_LENGTH:
+        matches = [row for row in rows if str(row.id).startswith(wanted)]
+    if not matches and may_have_ended:
+        matches = [row for row in rows if row.name == which and store.list_held_positions(None, row.id)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise SparkyError(f"{len(matches)} strategies are called {which}; name one by its id: {_join_ids(matches)}.")
     names = [row.name for row in alive]
     close = [name for name in names if which and name.startswith(which)] or difflib.get_close_matches(which, names, n=1)
     hint = f"did you mean {' or '.join(close[:_MAX_HINTS])}?" if close else "`sparky strategy list` shows what exists."
@@ -66,10 +67,10 @@ def get_or_create_user(store: Store, email: str) -> UUID:
     name, _, domain = address.partition("@")
     if not name or not domain or " " in address or not is_plain(address):
         raise SparkyError(f"{email!r} is no e-mail address, as --user needs it.")
-    known = store.find_user(address)
-    if known is None and address != DEMO_USER:
+    user_id = store.find_user(address)
+    if user_id is None and address != DEMO_USER:
         say(f"{address} is a new person here.", err=True)
-    return known or store.ensure_user(address)
+    return user_id or store.ensure_user(address)
 
 
 def check_venue_exists(exchange: str) -> None:

@@ -1,4 +1,4 @@
-"""What most commands begin with: the settings, and the store of the database that they name."""
+"""Loads the settings of a command, and opens the store of the database that they name."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -65,16 +65,16 @@ class OwnPorts(NamedTuple):
 
 
 def find_own_ports(pid: int | None) -> OwnPorts:
-    """Those of the supervisor `pid`, as far as this user may see them."""
+    """The ports of the supervisor `pid` and its descendants, as far as this user may see them."""
     if not pid:  # also for pid 0, the kernel, of which all processes are descendants
         return OwnPorts(frozenset(), is_complete=True)
-    found = [_list_listening_ports(process_id) for process_id in (pid, *processes.descendants_of(pid))]
-    known = frozenset(port for ports in found for port in ports or ())
-    return OwnPorts(known, is_complete=None not in found)
+    by_process = [_list_listening_ports(process_id) for process_id in (pid, *processes.descendants_of(pid))]
+    numbers = frozenset(port for ports in by_process for port in ports or ())
+    return OwnPorts(numbers, is_complete=None not in by_process)
 
 
 def _list_listening_ports(pid: int) -> set[int] | None:
-    """None if this user may not inspect the process; empty if it has ended."""
+    """The TCP ports of one process; None if this user may not inspect it, empty if it has ended."""
     try:
         connections = psutil.Process(pid).net_connections("tcp")
     except psutil.NoSuchProcess:

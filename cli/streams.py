@@ -132,13 +132,13 @@ def _find_plain_ascii(name: str) -> codecs.CodecInfo | None:
     """ASCII by another name: under its own, click takes a stream for a misconfigured one and writes UTF-8 to it."""
     if name != _PLAIN_ASCII:
         return None
-    known = codecs.lookup("ascii")
+    ascii_codec = codecs.lookup("ascii")
     return codecs.CodecInfo(
         name=_PLAIN_ASCII,
-        encode=known.encode,
-        decode=known.decode,
-        incrementalencoder=known.incrementalencoder,
-        incrementaldecoder=known.incrementaldecoder,
-        streamreader=known.streamreader,
-        streamwriter=known.streamwriter,
+        encode=ascii_codec.encode,
+        decode=ascii_codec.decode,
+        incrementalencoder=ascii_codec.incrementalencoder,
+        incrementaldecoder=ascii_codec.incrementaldecoder,
+        streamreader=ascii_codec.streamreader,
+        streamwriter=ascii_codec.streamwriter,
     )

@@ -43,9 +43,9 @@ def _build_market_lines(decision: dict[str, Any]) -> Iterator[str]:
         yield f"no data, only to be closed: {', '.join(map(_to_text, _as_list(market['no_data_close_only'])))}"
     yield f"{_describe_positions(market)}; equity {_to_text(output.format_value(market.get('equity_usd')))} USD"
     limits = market.get("limits") or {}
-    known = isinstance(limits, dict)
+    is_readable = isinstance(limits, dict)
     yield "limits: " + (
-        ", ".join(f"{n} {output.format_value(v)}" for n, v in limits.items()) if known else _to_text(limits)
+        ", ".join(f"{n} {output.format_value(v)}" for n, v in limits.items()) if is_readable else _to_text(limits)
     )
 
 

@@ -103,14 +103,14 @@ def show_decision(
     which: Annotated[str, typer.Argument(metavar="ID", help="A decision's id, or its beginning.")],
     as_json: AsJson = False,
 ) -> None:
-    """Tell one decision: what the model saw, what it said, what the code made of it, and what became of the signal."""
+    """Show one decision: what the model saw, what it said, what the code made of it, and what became of the signal."""
     with open_store_for(load_settings()) as store:
-        found = store.get_decision_trace(
+        decision_trace = store.get_decision_trace(
             _resolve_id(which, [row.id for row in store.list_decisions(None, 1_000)], "decision")
         )
-    if found is None:
+    if decision_trace is None:
         raise SparkyError(f"There is no decision {which}.")
-    trace = output.to_json_data(found)
+    trace = output.to_json_data(decision_trace)
     if as_json:
         output.print_json(trace.pop("decision") | trace)
     else:
@@ -137,10 +137,10 @@ def show_signal(
 ) -> None:
     """Show one signal with every attempt to deliver it."""
     with open_store_for(load_settings()) as store:
-        found = store.get_signal(_resolve_signal_id(store, which))
-    if found is None:
+        signal = store.get_signal(_resolve_signal_id(store, which))
+    if signal is None:
         raise SparkyError(f"There is no signal {which}.")
-    output.print_row(found, as_json=as_json)
+    output.print_row(signal, as_json=as_json)
 
 
 @signals.command("retry")
@@ -202,12 +202,12 @@ def _resolve_signal_id(store: Store, which: str) -> UUID:
     return _resolve_id(which, [row.id for row in store.list_signals(None, None, 1_000)], "signal")
 
 
-def _resolve_id(which: str, known: list[UUID], noun: str) -> UUID:
-    """The id that `which` is, or the one in `known` that begins with it. Raises SparkyError."""
+def _resolve_id(which: str, ids: list[UUID], noun: str) -> UUID:
+    """The id that `which` is, or the one in `ids` that begins with it. Raises SparkyError."""
     try:
         return UUID(which)
     except ValueError:
-        found = [known_id for known_id in known if str(known_id).startswith(which.lower())]
-    if len(found) != 1:
-        raise SparkyError(f"{'No' if not found else 'More than one'} {noun} of the last 1000 begins with {which}.")
-    return found[0]
+        matches = [candidate for candidate in ids if str(candidate).startswith(which.lower())]
+    if len(matches) != 1:
+        raise SparkyError(f"{'No' if not matches else 'More than one'} {noun} of the last 1000 begins with {which}.")
+    return matches[0]

@@ -58,7 +58,7 @@ def delete(
         if is_to_close and _close_deleted_strategy(settings, store, which, as_json=as_json):
             return
         row = find_strategy(store, which, may_have_ended=is_to_close)
-    # outside of the store, because a question must not keep a database running
+    # Outside of the store, because a question must not keep an embedded database running.
     if not yes and row.status != StrategyStatus.TERMINATED:
         _check_terminal(row)
         typer.confirm(f"End {one_line(row.name)} for good?", abort=True, err=True)

@@ -48,7 +48,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
         check_ports,
     ]
     return [
-        ok("settings", "all names known, all values valid"),
+        ok("settings", "all names known, all values valid"),  # else `load_settings` has raised
         *(found for check in checks for found in _run_check(check, settings)),
     ]
 
@@ -187,14 +187,14 @@ def check_monitor(settings: Settings) -> list[CheckResult]:
 
 def check_ports(settings: Settings) -> list[CheckResult]:
     ours = running_instance.find_own_ports(running_instance.find_supervisor_pid(settings))
-    found = []
+    results = []
     for name, (host, number) in process_plan.list_listen_addresses(settings).items():
         check = _check_port(name, host, number, ours)
         is_free_or_ours = check.state == "ok"
         # `sparky serve` is a process of its own, which no supervisor started.
         is_webhook = name == _WEBHOOK_PORT and not is_free_or_ours and running_instance.is_webhook_server(host, number)
-        found.append(ok(check.name, "the webhook server") if is_webhook else check)
-    return found
+        results.append(ok(check.name, "the webhook server") if is_webhook else check)
+    return results
 
 
 def _check_port(setting: str, host: str, number: int, ours: running_instance.OwnPorts) -> CheckResult:

@@ -142,12 +142,12 @@ def _read_migration_status(settings: Settings) -> MigrationStatus | None:
 
 
 def _check_migrations(applied: set[str], ours: MigrationStatus | None) -> CheckResult:
-    known = [migration.name for migration in read_migrations()]
-    pending = [name for name in known if name not in applied]
+    names = [migration.name for migration in read_migrations()]
+    pending = [name for name in names if name not in applied]
     if ours is not None and ours.edited:
         remedy = "restore its text and put the change into a new migration; a database of an older draft must be new"
         return fault("migrations", f"{ours.edited[0]} was edited after it ran here", remedy)
-    strange = sorted(applied - set(known)) if ours is not None else []
+    strange = sorted(applied - set(names)) if ours is not None else []
     if strange:
         remedy = "install the version of Sparky that migrated this database, or a newer one"
         return fault("migrations", f"the database is ahead of this version, which does not know {strange[0]}", remedy)

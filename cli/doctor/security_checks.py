@@ -65,11 +65,11 @@ def _check_row_level_security(report: SecurityReport) -> CheckResult:
     return ok(name, "on everywhere")
 
 
-def _check_stored_secrets(kept: dict[str, int], settings: Settings) -> CheckResult:
-    name, total, clear = "stored secrets", sum(kept.values()), kept.get("clear", 0)
+def _check_stored_secrets(counts: dict[str, int], settings: Settings) -> CheckResult:
+    name, total, clear = "stored secrets", sum(counts.values()), counts.get("clear", 0)
     ours = settings.sparky_encryption_key
-    known = set() if ours is None else {key_id(key) for key in parse_keys(ours.get_secret_value())}
-    strange = sorted(set(kept) - known - {"clear"})
+    own_ids = set() if ours is None else {key_id(key) for key in parse_keys(ours.get_secret_value())}
+    strange = sorted(set(counts) - own_ids - {"clear"})
     if clear:
         return fault(name, f"{clear} of {total} in the clear", "run `sparky credentials rotate`")
     if strange:

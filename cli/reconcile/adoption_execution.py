@@ -201,13 +201,13 @@ def _find_record_start_ms(observation: Observation, now_ms: int) -> int:
 
 
 def _find_position(held: Sequence[VenuePosition], account_symbol: AccountSymbol) -> VenuePosition | None:
-    found = [position for position in held if position.symbol == account_symbol.symbol]
-    if len(found) > 1:
+    positions = [position for position in held if position.symbol == account_symbol.symbol]
+    if len(positions) > 1:
         raise SparkyError(
             f"{account_symbol.exchange} holds {account_symbol.symbol} on both sides: "
             "switch the account to one-way mode, then look again."
         )
-    return found[0] if found else None
+    return positions[0] if positions else None
 
 
 def _build_booking_row(line: Exit | Opening) -> dict[str, Any]:

@@ -131,18 +131,20 @@ def _list_differences(email: str | None, exchange: str | None, *, as_json: bool)
         def is_meant(row: OpenDifference | OutsideHolding) -> bool:
             return user_id in {None, row.user_id} and (exchange is None or row.exchange == exchange.strip().lower())
 
-        found = [build_difference_row(row) for row in store.list_open_differences() if is_meant(row)]
+        differences = [build_difference_row(row) for row in store.list_open_differences() if is_meant(row)]
         notes = [describe_note(row) for row in store.list_outside_holdings() if is_meant(row)]
         last = store.get_last_difference_time()
     if as_json:
-        output.print_json(found)
-        raise typer.Exit(int(bool(found)))
+        output.print_json(differences)
+        raise typer.Exit(int(bool(differences)))
     encoding = output_encoding()
-    if not found:
+    if not differences:
         since = "" if last is None else f" The last one was seen or settled at {output.format_utc(last)} UTC."
         output.say(f"There is no open difference between books and venues.{since}")
-    output.say_indented([*(line for row in found for line in describe_difference(row, found, encoding)), *notes])
-    raise typer.Exit(int(bool(found)))
+    output.say_indented(
+        [*(line for row in differences for line in describe_difference(row, differences, encoding)), *notes]
+    )
+    raise typer.Exit(int(bool(differences)))
 
 
 def _print_plan(observation: Observation, plan: AdoptionPlan, options: AdoptionOptions, *, as_json: bool) -> None:

@@ -62,7 +62,8 @@ def up(
         _check_candles(now)
         return process_plan.build_full_children(now, engine, has_demo=has_demo)
 
-    compose(settings)  # its faults are told before anything is made
+    # All checks come before anything is created, so that a refused start leaves nothing behind.
+    compose(settings)
     _check_home_and_ports_free(settings, process_plan.list_listen_addresses(settings))
     _check_database(settings)
     settings = key_file.ensure_key(settings)
@@ -71,9 +72,9 @@ def up(
 
 
 def supervise(read_settings: SettingsReader, *, is_standby: bool = False) -> int:
-    """Runs the engine alone until told to stop; returns the exit code. Raises ConfigurationError. The rest as in `up`.
+    """Runs the engine alone until told to stop; returns the exit code. Raises ConfigurationError.
 
-    The database may come later.
+    Arguments are as in `up`. The database is not checked: it may come later, and the engine waits for it.
     """
     settings, engine = read_settings(), process_plan.EngineRun(uuid4(), is_standby)
 
@@ -94,9 +95,8 @@ def _run(
     read_settings: SettingsReader,
     hint: str,
 ) -> int:
-    reloader = SettingsReloader(
-        settings, engine, read_settings, compose
-    )  # which looks whether HUP is ignored, as after nohup
+    # Before SIGHUP is ignored: the reloader remembers whether it was ignored at the start, as after nohup.
+    reloader = SettingsReloader(settings, engine, read_settings, compose)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor handles it
     resolved = process_plan.resolve_endpoints(settings)
     logs.configure(settings.sparky_log_level, settings.sparky_log_format, "supervisor", logs.collect_secrets(resolved))
@@ -116,18 +116,18 @@ def _run(
 
 
 def _release_lease(settings: Settings, engine: process_plan.EngineRun) -> None:
-    """Lets a standby take the database's lease at once; an embedded database has ended with everything else."""
+    """Releases the engine lease, so that a standby can take it at once; an embedded database has ended already."""
     if settings.embeds_database:
         return
     try:
         with open_store(settings, keep=False, engine=engine.run_id, timeout_s=RELEASE_TIMEOUT_S) as store:
             store.release_engine_lease()
     except SparkyError as error:
-        logger.warning("engine_lease_not_released", reason=str(error))  # it ends by itself
+        logger.warning("engine_lease_not_released", reason=str(error))  # it expires by itself
 
 
 def find_first_error_line(words: str) -> str:
-    """What a child's last words say first; of a traceback its error, without what a library adds below it."""
+    """The first line of a child's crash report; of a traceback the error, without the notes that a library adds."""
     lines = words.strip().splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
     after = lines[frames[-1] + 1 :] if frames else lines
@@ -154,14 +154,14 @@ def serve(settings: Settings) -> int:
             logger.error("unhealthy", reason="the server does not answer its own health check")
     service.stop(GRACE_S)
     for number in (signal.SIGTERM, *TERMINATING_SIGNALS):
-        signal.signal(number, signal.SIG_IGN)  # the process is about to end, with the exit code of its stop
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not change the exit code of an orderly stop
     return 0
 
 
 def restart_strategies(settings: Settings, strategy_ids: Iterable[UUID]) -> None:
-    """Asks the running supervisor to give strategies new processes, which begin with breakers that wait for nothing.
+    """Asks the running supervisor to restart strategies, whose new processes begin with a closed breaker.
 
-    Raises SparkyError when none does it.
+    Raises SparkyError when no supervisor runs, or it does not confirm.
     """
     if running_instance.find_supervisor_pid(settings) is None:
         raise SparkyError(
@@ -177,6 +177,7 @@ def restart_strategies(settings: Settings, strategy_ids: Iterable[UUID]) -> None
 
 
 def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
+    # The request for a reset first: the new process reads it at its start.
     try:
         file.request_reset()
     except OSError as error:
@@ -191,7 +192,7 @@ def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
 
 
 def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -> None:
-    """Raises ConfigurationError when another Sparky holds the home, or anybody a port that we shall need."""
+    """Raises AnotherEngineRuns when another Sparky holds the home, ConfigurationError when a port is taken."""
     pid = running_instance.find_supervisor_pid(settings)
     if pid is not None:
         raise AnotherEngineRuns(
@@ -206,7 +207,7 @@ def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple
 
 
 def _check_candles(settings: Settings) -> None:
-    """Raises ConfigurationError, naming the line, before anything has started."""
+    """Raises ConfigurationError, with the line, for a file of candles that cannot be read."""
     from simulator.market.candle_file import parse_symbol, read_candles
 
     if settings.sparky_candles is not None:
@@ -215,9 +216,9 @@ def _check_candles(settings: Settings) -> None:
 
 
 def _check_database(settings: Settings) -> None:
-    """Raises UpstreamUnavailable, before anything has started, when the named database does not answer.
+    """Raises UpstreamUnavailable when the database of the settings does not answer.
 
-    Raises ConfigurationError when a Supabase project refuses the key or has not our schema: no child can mend that.
+    Raises ConfigurationError when a Supabase project refuses the key or lacks our schema, which no child can repair.
     """
     if settings.supabase_url is not None:
         with open_store(settings, keep=False) as store:
@@ -228,14 +229,15 @@ def _check_database(settings: Settings) -> None:
 
 
 def build_status_hint(program: str, home: Path | None = None) -> str:
-    """How to look at what runs, as it must be typed from the same directory: `program` is how we were started."""
+    """The sentence with the command that shows the status, as it must be typed in the same directory; `program` is the
+    path that this command was started by."""
     name = "sparky" if shutil.which("sparky") or Path(program).name != "sparky" else program
     where = "" if home is None else f"SPARKY_HOME={shlex.quote(str(home))} "
     return f"Look around from another terminal: {where}{name} status. Stop with Ctrl-C."
 
 
 def build_startup_banner(settings: Settings, resolved: Settings, command: str, hint: str) -> str:
-    """What runs, simulated or real, where to look, and how to stop."""
+    """The lines printed at the start: each service, simulated or real, the addresses, and how to stop."""
     lines = [
         ("model", f"{', '.join(resolved.groq_model)} {_describe_groq(settings)}"),
         ("market", _describe_market(settings, resolved)),

@@ -1,4 +1,4 @@
-"""The one child that ends by itself: it makes the database ready for all that come after it."""
+"""The one child that ends by itself: it prepares the database for the children of later stages."""
 
 import time
 from typing import Final
@@ -21,9 +21,10 @@ RETRY_S: Final = 1.0
 
 
 class PrepareActor(Actor):
-    """Does the tasks it is given, once: ``migrate`` brings the schema up to date, ``demo`` seeds an empty database.
+    """Runs its tasks once: ``migrate`` brings the schema up to date, ``demo`` seeds an empty database.
 
-    A database that is away is waited for, as long as it takes; the process ends only for what a person must mend.
+    It waits for a database that is away without a limit, since every later child would only wait too; it fails for
+    faults that a person must repair.
     """
 
     def __init__(self, settings: PrepareSettings, tasks: frozenset[str]) -> None:
@@ -33,7 +34,7 @@ class PrepareActor(Actor):
         self._is_waiting = False
 
     def tick(self, now: float) -> float:
-        """Tries it once. Raises ConfigurationError when the database cannot be made ready."""
+        """Makes one attempt. Raises ConfigurationError when the database cannot be prepared."""
         try:
             self._prepare()
         except UpstreamUnavailable as error:
@@ -52,9 +53,9 @@ class PrepareActor(Actor):
 
     def _migrate(self) -> None:
         if self._settings.database_url is None:
-            return  # Supabase's schema comes with its own command; the doctor says when it is behind
+            return  # Supabase applies migrations by its own command; `sparky doctor` reports pending ones
         url = self._settings.database_url.get_secret_value()
-        with connect(url):  # tells within 10 s that the database is away; a migration has more time
+        with connect(url):  # fails within 10 s when the database is away, while a migration has more time
             pass
         applied = migrate(url)
         logger.info("schema_is_current", migrations_applied=len(applied))
@@ -66,7 +67,7 @@ class PrepareActor(Actor):
             logger.info("demo_strategies_created", strategies=", ".join(names))
 
     def _list_symbols(self) -> tuple[str, ...]:
-        """What the demo trades: all that is simulated, which with candles from a file is its one symbol."""
+        """The symbols that the demo trades: all simulated ones; with a file of candles the file's one symbol."""
         path = self._settings.sparky_candles
         return DEMO_SYMBOLS if path is None else (parse_symbol(path),)
 

@@ -37,7 +37,8 @@ from engine.store.embedded import embedded_postgres
 
 @dataclass(frozen=True)
 class EngineRun:
-    """One start of a supervisor: its run, by which the database knows it, and whether it waits for another's end."""
+    """One start of a supervisor: the run id that identifies it in the database, and whether it waits for another
+    engine to end."""
 
     run_id: UUID
     is_standby: bool = False
@@ -56,7 +57,7 @@ DUMMY_API_KEY: Final = SecretStr(
 
 
 def resolve_endpoints(settings: Settings) -> Settings:
-    """`settings` with every address and the database filled in, so that no child asks whether it meets a simulator.
+    """`settings` with every address and the database filled in, so that no child needs to know of simulators.
 
     Raises ConfigurationError for settings that contradict each other.
     """
@@ -108,9 +109,9 @@ def build_full_children(settings: Settings, engine: EngineRun, *, has_demo: bool
 
 
 def build_engine_children(settings: Settings, engine: EngineRun) -> list[ChildSpec]:
-    """The fixed children of `sparky supervise`: the engine alone; the database and the webhook server are other units.
+    """The fixed children of `sparky supervise`: the engine alone; database and webhook server are units of their own.
 
-    Raises ConfigurationError when a service it would need is only simulated.
+    Raises ConfigurationError when a service that it needs would be a simulation: production must not trade on one.
     """
     if settings.simulates_groq:
         raise ConfigurationError(
@@ -125,7 +126,7 @@ def build_engine_children(settings: Settings, engine: EngineRun) -> list[ChildSp
 
 
 def build_plan(settings: Settings, engine: EngineRun, fixed: Sequence[ChildSpec]) -> SupervisionPlan:
-    """The supervisor's plan: `fixed` children, and how a strategy's spec is made by the same settings."""
+    """The supervisor's plan: the `fixed` children, and a factory of strategies' specs by the same settings."""
     resolved = resolve_endpoints(settings)
     strategy_settings = resolved.select(StrategySettings)
 
@@ -152,7 +153,7 @@ def build_plan(settings: Settings, engine: EngineRun, fixed: Sequence[ChildSpec]
 
 
 def should_serve_webhook(settings: Settings) -> bool:
-    """Whether `sparky up` brings the webhook server: unless the signals are to go somewhere else."""
+    """Whether `sparky up` runs the webhook server: unless WEBHOOK_URL names another one."""
     if settings.webhook_url is None:
         return True
     there, here = urlsplit(settings.webhook_url), urlsplit(_build_own_webhook_url(settings))
@@ -160,15 +161,15 @@ def should_serve_webhook(settings: Settings) -> bool:
 
 
 def list_listen_addresses(settings: Settings) -> dict[str, tuple[str, int]]:
-    """Where `sparky up` listens: (host, port) by the setting that moves the port."""
-    found = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
+    """The addresses that `sparky up` listens on: (host, port) by the name of the setting for the port."""
+    addresses = {"SPARKY_MONITOR_PORT": (settings.sparky_monitor_host, settings.sparky_monitor_port)}
     if should_serve_webhook(settings):
-        found["SPARKY_WEBHOOK_PORT"] = (settings.sparky_webhook_host, settings.sparky_webhook_port)
+        addresses["SPARKY_WEBHOOK_PORT"] = (settings.sparky_webhook_host, settings.sparky_webhook_port)
     if settings.simulates_groq:
-        found["SPARKY_SIM_GROQ_PORT"] = ("127.0.0.1", settings.sparky_sim_groq_port)
+        addresses["SPARKY_SIM_GROQ_PORT"] = ("127.0.0.1", settings.sparky_sim_groq_port)
     if settings.simulates_market:
-        found["SPARKY_SIM_ASTER_PORT"] = ("127.0.0.1", settings.sparky_sim_aster_port)
-    return found
+        addresses["SPARKY_SIM_ASTER_PORT"] = ("127.0.0.1", settings.sparky_sim_aster_port)
+    return addresses
 
 
 def _build_shared_children(settings: Settings, engine: EngineRun) -> list[ChildSpec]:
@@ -177,7 +178,8 @@ def _build_shared_children(settings: Settings, engine: EngineRun) -> list[ChildS
         _build_actor_child(settings.select(EngineLeaseSettings), 2, "engine-lease", "actors.engine_lease:make"),
         argument=f"{run}/{STANDBY}" if engine.is_standby else run,
     )
-    # Nobody needs the limiter and the market any more once the strategies have stopped; the dispatcher still flushes.
+    # Only strategies use the limiter and market data, so these stop right after them; the dispatcher still delivers the
+    # last signals.
     return [
         lease,
         replace(
@@ -216,7 +218,8 @@ def _build_monitor_child(settings: Settings) -> ChildSpec:
 
 
 def _build_database_child(settings: Settings) -> ChildSpec:
-    # The first start makes a whole cluster, and PostgreSQL must be shut down also when the supervisor is killed.
+    # The first start creates a database cluster, hence the long deadline. The death signal is SIGTERM, since PostgreSQL
+    # must shut down properly also when the supervisor is killed.
     spec = _build_service_child(
         settings.select(EmbeddedDatabaseSettings), 0, "database", "engine.store.embedded.embedded_postgres:make"
     )
@@ -224,7 +227,8 @@ def _build_database_child(settings: Settings) -> ChildSpec:
 
 
 def _build_webhook_child(settings: Settings, engine: EngineRun) -> ChildSpec:
-    """It executes while its engine runs: else an engine might deliver to a server that may not execute."""
+    # With its engine's run id the server executes while that engine runs; without, the engine could deliver to a server
+    # that may not execute.
     return replace(
         _build_service_child(settings.select(WebhookServerSettings), 2, "webhook", "webhook_server.service:make"),
         argument=str(engine.run_id),

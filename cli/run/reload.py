@@ -1,4 +1,4 @@
-"""SIGHUP: the settings are read again, and the supervisor restarts each child whose own settings have changed."""
+"""Reloads the settings at SIGHUP, so that the supervisor restarts each child whose own settings have changed."""
 
 import os
 import signal
@@ -18,10 +18,10 @@ SettingsReader = Callable[[], Settings]
 
 
 class SettingsReloader:
-    """Called by the supervisor for a new plan; None leaves everything as it is.
+    """The supervisor calls it for a new plan; None changes nothing.
 
-    A terminal that hangs up sends the same signal: then whoever started us there is gone, and Sparky stops, unless it
-    was started to outlive its terminal (``nohup``): then the settings are read as ever.
+    A terminal that is closed sends the same signal: then Sparky stops, as its user expects, unless it was started to
+    outlive the terminal (``nohup``), where the settings are reloaded as usual.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class SettingsReloader:
             logger.error("settings_refused", reason=str(error))  # noqa: TRY400 - one clear sentence, no traceback
             return None
         finally:
-            _configure_logging(self._settings)
+            _configure_logging(self._settings)  # reading settings has configured it for a command
 
     def _build_plan(self, settings: Settings) -> SupervisionPlan:
         if settings.sparky_home != self._settings.sparky_home:
@@ -70,7 +70,7 @@ def _configure_logging(settings: Settings) -> None:
 
 
 def is_hangup_ignored() -> bool:
-    """Whether the signal of a terminal that hangs up is to be ignored: so ``nohup`` starts a program."""
+    """Whether SIGHUP is ignored, as in a program that ``nohup`` has started."""
     return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 

@@ -47,6 +47,7 @@ def _show_once(settings: Settings, *, as_json: bool) -> int:
 
 
 def _show_live(settings: Settings) -> int:
+    # A display that refreshes is for a running Sparky; otherwise the sentence and the exit code are the answer.
     first = collect_status(settings)
     if not first["running"]:
         return _show_once(settings, as_json=False)
@@ -156,12 +157,12 @@ def describe_not_running(settings: Settings, view: dict[str, Any]) -> str:
         return f"Whether Sparky runs on {settings.sparky_home} cannot be seen by this user: Permission denied."
     # Not for an embedded database, because that stops with Sparky.
     is_news = view["database"] != "ok" and not settings.embeds_database
-    known = f" The database says: {view['database']}" if is_news else ""
+    database_error = f" The database says: {view['database']}" if is_news else ""
     if status_model.is_engine_elsewhere(view):
         there = view["database_engine"]
         where = f"the engine of this database runs at {there['location']} (epoch {there['epoch']})"
-        return f"Sparky is not running on {settings.sparky_home}; {where}.{known}"
+        return f"Sparky is not running on {settings.sparky_home}; {where}.{database_error}"
     held = sum(len(row["positions"] or ()) for row in view["strategies"] or () if is_running(row["status"]))
     unsteered = f" Nobody steers what running strategies hold meanwhile (open positions: {held})." if held else ""
     hint = running_instance.build_start_hint(settings)
-    return f"Sparky is not running on {settings.sparky_home}; {hint}.{unsteered}{known}"
+    return f"Sparky is not running on {settings.sparky_home}; {hint}.{unsteered}{database_error}"

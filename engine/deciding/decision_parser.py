@@ -103,7 +103,7 @@ def to_hold(decision: Decision, reason: str) -> Decision:
 
 def _validate(answer: Mapping[str, Any], limits: DecisionLimits) -> Decision:
     action = _parse_action(answer["action"]) if "action" in answer else None
-    if action is Action.CLOSE:
+    if action is Action.CLOSE:  # before all other checks, since an exit needs no complete answer
         return _validate_close(answer, limits)
     unknown = sorted(set(answer) - set(SCHEMA["properties"]))
     if unknown:
@@ -185,6 +185,7 @@ def _extract_json_object(text: str) -> dict[str, Any]:
     """
     if len(text) > MAX_TEXT:
         raise _UnusableError(f"an answer of {len(text)} characters")
+    # Before thoughts are stripped: a clean answer needs no stripping, which could take its strings for marks.
     whole = _decode_whole_object(text)
     if whole is not None:
         return whole
@@ -196,6 +197,7 @@ def _extract_json_object(text: str) -> dict[str, Any]:
         raise _UnusableError("no JSON object in the answer" if answer.strip() else "an empty answer")
     value, end = _decode_object(answer, start)
     before, after = answer[:start].rstrip(), answer[end:].lstrip()
+    # Of several objects none is certainly the answer, so none is taken.
     if any(brace in after for brace in "{}") or before.endswith("[") or after.startswith("]"):
         raise _UnusableError("more than one JSON value in the answer")
     check_surroundings(before, after)

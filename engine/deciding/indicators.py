@@ -38,6 +38,7 @@ def compute(candles: Sequence[Candle]) -> Indicators:
         macd=_get_last(macd),
         macd_signal=_get_last(signal),
         macd_histogram=_get_last(histogram),
+        # TA-Lib returns 0 for closes that never change, which would read as heavily oversold.
         rsi_14=_get_last(talib.RSI(closes, timeperiod=14)) if np.ptp(closes) > 0 else None,
         atr_14=_get_last(talib.ATR(highs, lows, closes, timeperiod=14)),
         bollinger_upper=_get_last(upper),

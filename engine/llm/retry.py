@@ -105,6 +105,7 @@ class CompletionRetrier:
         if call.next_step is NextStep.NEXT_MODEL:
             self.client.mark_unavailable(call.model, call.reason or "")
             return True
+        # The raised allowance may be what exceeds the limit, so the request is sent once more without it.
         if call.outcome is LlmOutcome.EXCEEDS_LIMIT and self.client.restore_allowance(call.model):
             self._raise_if_cut()
             return self._can_try
@@ -122,7 +123,7 @@ class CompletionRetrier:
         except (CycleSkipped, StrategyFault, UpstreamUnavailable):
             return None
         if call.next_step is NextStep.RAISE_ALLOWANCE:
-            self.client.raise_allowance(call.model)
+            self.client.raise_allowance(call.model)  # for the next cycle; this one makes no further request
         return call if call.next_step in (NextStep.READ, NextStep.REPAIR) else None
 
     @property

@@ -85,6 +85,7 @@ def post_body(
             url, body.encode(), headers, min(CONNECT_TIMEOUT_S, total_s), total_s
         )
     except (requests.RequestException, HTTPError, OSError) as error:
+        # The receiver may have executed it; the same `webhook-id` gets the first answer again, so a retry is safe.
         reason = f"no answer: {type(error).__name__}"
         return DeliveryAttempt(SignalOutcome.RETRY, None, reason, compute_retry_wait_s(attempts, jitter()))
     return classify_response(status, response_headers, answer, attempts, datetime.now(UTC), jitter())
@@ -104,6 +105,7 @@ def classify_response(
         return DeliveryAttempt(outcome, status, reason)
     if status == 410:
         return DeliveryAttempt(SignalOutcome.DEAD, status, reason or "the receiver is gone")
+    # A receiver in trouble says so by its status alone; a limit in the body says that it is well and has decided.
     if (status in _RETRYABLE_STATUSES and _parse_limit_type(answer) is None) or status >= 500:
         wait = retry_after_s(headers.get("retry-after"), now)
         wait = compute_retry_wait_s(attempts, jitter) if wait is None else min(wait, MAX_RETRY_AFTER_S)

@@ -64,8 +64,10 @@ class LiveFunding:
         if credentials is None:
             return FundingResult({})
         first_ms = min(row.first_ms for row in funding_symbols)
+        # Never before the first entry: earlier payments were for positions outside the books.
         since_ms = max(first_ms, max(row.read_ms for row in funding_symbols) - MAX_LISTING_DELAY_MS)
         account = self._venues.live(exchange, credentials)
+        # The time before the income: payments up to a time that is read after it may not have been listed yet.
         settled_ms = _find_settled_ms(self._venues.funding(exchange), funding_symbols)
         incomes = account.fetch_income(None, since_ms, FUNDING_FEE)
         rows = self._store.list_booked_payments(user_id, exchange, is_paper=False, since_ms=since_ms)
@@ -142,7 +144,7 @@ class LiveFunding:
             outcome = self._store.book_funding(
                 funding_symbol, paid.income_id, paid.at_ms, shares, split.others_usd, reason, facts.last_fill_id
             )
-            if outcome == "changed":
+            if outcome == "changed":  # a fill was booked since the facts were read, so the shares may be wrong
                 facts = _load_facts(self._store, funding_symbol, since_ms)
                 continue
             if outcome == "booked":

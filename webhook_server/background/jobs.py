@@ -103,7 +103,7 @@ class JobRunner:
     def _run(self) -> None:
         while not self._stopping.is_set():
             if not self._is_active():
-                self._done_at.clear()  # a server that takes over starts from the beginning
+                self._done_at.clear()  # a server that takes over begins with `first`, such as the whole recovery
             for job in self._jobs:
                 if self._should_continue() and self._is_due(job):
                     self._run_job(job)

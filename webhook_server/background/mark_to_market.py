@@ -54,10 +54,12 @@ class MarkToMarket:
                 paper.fetch_mark_price(exchange, symbol)
             ticker = self._fetch_ticker(exchange, symbol)
             if ticker is not None:
+                # The price first: equity and drawdown need it also where an exit fails.
                 self._store.mark_positions(exchange, symbol, ticker.last)
                 self._exit_triggered(held, ticker.last)
                 self._exit_ended_by_market(paper.find_exits(exchange, symbol, held, ticker), ticker)
         self._exit_ended_by_market(paper.find_cross_exits())
+        # After the exits: a server that dies in between compares the same candles again.
         self._store.update_margins(paper.build_margin_updates())
         self._metrics.last_mark.set(self._clock.now().timestamp())
 

@@ -61,6 +61,8 @@ class PaperCatchUp:
         UpstreamUnavailable unless positions were compared lately. Raises UpstreamUnavailable for the database too.
         """
         signal = request.signal
+        # The server's own exits (`position_id`) come from a comparison, and a person's live signal is about no paper
+        # position.
         if request.position_id is not None or (signal.strategy_id is None and signal.environment == "production"):
             return
         own = self._store.list_strategy_positions(request.user_id, signal.exchange, signal.strategy_id)

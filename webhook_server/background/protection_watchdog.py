@@ -117,12 +117,12 @@ class ProtectionWatchdog:
             with self._executor.lock_strategy((position.user_id, position.exchange, position.strategy_id), 0.0):
                 return self._check_and_restore(position)
         except LockTimeout:
-            pass
+            pass  # checked again in the next round
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
                 if isinstance(error, DatabaseUnavailable):
                     raise
-                if not isinstance(error, OrderContradictory):
+                if not isinstance(error, OrderContradictory):  # then the venue answers, and others can be asked
                     unavailable.add(position.user_id, position.exchange)
             logger.warning("protection_check_failed", position=str(position.id), reason=str(error))
         except Exception:  # a fault in one position must not keep the others from being checked

@@ -61,7 +61,7 @@ class Recovery:
         except UpstreamUnavailable as error:
             if isinstance(error, DatabaseUnavailable):
                 raise
-            unavailable.add(row.user_id, row.exchange)
+            unavailable.add(row.user_id, row.exchange)  # its other requests would only time out too
             return build_unavailable(error, row.exchange)
         except Exception as error:
             logger.exception("recovery_failed", signal=row.request_id)

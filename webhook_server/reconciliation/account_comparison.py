@@ -159,7 +159,7 @@ class AccountComparer:
         except SparkyError as error:
             if isinstance(error, UpstreamUnavailable):
                 if isinstance(error, DatabaseUnavailable):
-                    raise
+                    raise  # no other symbol could be booked either
                 comparison.unanswered += 1
             comparison.reasons[symbol] = str(error)
         except Exception as error:  # a fault in one symbol must not keep the others from being compared
@@ -174,7 +174,7 @@ class AccountComparer:
         """Books fills of protective orders that are not booked yet, then what the record explains."""
         result = self._reconciler.reconcile(*key, venue, rereads=True, is_regular=True)
         if result.fired:
-            with low_priority(is_low=False):
+            with low_priority(is_low=False):  # an exit must not wait for the weight that comparisons leave to orders
                 for position, reason in result.fired:
                     self._exits.exit(position, reason)
             result = self._reconciler.reconcile(*key, venue, rereads=True, is_regular=True)
@@ -184,6 +184,7 @@ class AccountComparer:
         self, key: SymbolKey, result: SymbolComparison, comparison: AccountComparison, now_round: int, *, is_known: bool
     ) -> None:
         symbol, outside_net = key[2], result.facts.outside_net
+        # A filled order that stays unbooked over two rounds cannot be booked, so it is shown as a difference.
         persists = bool(result.fired) and key in self._unbooked_exits
         (self._unbooked_exits.add if result.fired else self._unbooked_exits.discard)(key)
         if result.is_transient and not persists:  # left to the next round, without a new difference or the end of one

@@ -76,13 +76,16 @@ def attribute_trades(
     taken: list[tuple[UUID, OutsideTrade, Decimal, Decimal]] = []
     for outside in trades:
         change = outside.trade.signed_quantity
+        # Step 1 of the rule: what earlier outside trades had added comes off first, since no position holds it.
         offset = _compute_reducing_part(unbooked_net, change)
         unbooked_net, change = decimals.total((unbooked_net, offset)), decimals.total((change, offset.copy_negate()))
+        # Step 2: shares are those of the trade's own moment, so our later trades are taken back for it.
         held_before = _compute_held_before(remaining, outside.own_since)
         reduction = _cap_at_held(remaining, _compute_reducing_part(decimals.total(held_before.values()), change))
         for position_id, quantity in _distribute(remaining, held_before, reduction, lot).items():
             remaining[position_id] = decimals.total((remaining[position_id], quantity))
             taken.append((position_id, outside, quantity, _split_fee(outside, quantity)))
+        # Step 3: the remainder stays outside the books.
         unbooked_net = decimals.total((unbooked_net, change, reduction.copy_negate()))
     by_id = {position.id: position for position in positions}
     return Attribution(_build_exits(by_id, taken), remaining, unbooked_net)

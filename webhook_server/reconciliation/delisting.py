@@ -131,6 +131,7 @@ def settle_by_trades(
         record = fetch_outside_record(account, symbol, facts, differs=True)
     except StrategyFault:  # the venue answers nothing about a symbol that it does not list
         record = OutsideRecord()
+    # The venue tells no lot of a delisted symbol, so shares are multiples of the smallest unit of the quantities.
     lot = find_unit([position.quantity for position in facts.positions], None)
     for trades in record.candidate_trades:
         attribution = attribute_trades(facts.positions, trades, facts.unbooked_net, lot)

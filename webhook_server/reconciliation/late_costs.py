@@ -71,6 +71,7 @@ class LateLiquidationCosts:
         incomes = account.fetch_income(recent.symbol, since_ms)
         booked = self._store.get_liquidation_exits(*key, recent.first_ms)
         costs = find_unbooked_costs(incomes, booked.cost_ids, booked.costs_until_ms, account.convert_to_usd)
+        # Forced orders cost a request of their own, and only assign a cost, so they are read only where there is one.
         forced = account.fetch_forced_orders(recent.symbol, since_ms) if costs else ()
         for cost in costs:
             parts, whole = find_liquidated_exits(cost, booked.exits, forced)

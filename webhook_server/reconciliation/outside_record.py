@@ -75,6 +75,7 @@ def fetch_outside_record(account: AccountRecord, symbol: str, facts: SymbolFacts
         return OutsideRecord(last_trade_id=last_id, read_ms=read_ms)
     since_ms = _find_start_ms(others, facts) - INCOME_TIME_TOLERANCE_MS
     forced = account.fetch_forced_orders(symbol, since_ms)
+    # Only the newest orders, which most likely explain the difference; an older one counts as closed at the venue.
     names = {
         order_id: account.find_client_order_id(symbol, order_id)
         for order_id in _list_order_ids(others)[-MAX_ORDER_LOOKUPS:]
@@ -85,6 +86,7 @@ def fetch_outside_record(account: AccountRecord, symbol: str, facts: SymbolFacts
         _build_outside_trade(trade, _find_exit_reason(trade.order_id, forced, names), own, facts) for trade in priced
     )
     hidden = _find_hidden_orders(forced, trades, facts)
+    # Income has the heaviest request, and is needed only for the costs of liquidations and hidden trades.
     is_forced = bool(hidden) or any(trade.reason == ForcedExitCause.LIQUIDATED for trade in outside_trades)
     incomes = account.fetch_income(symbol, since_ms) if is_forced else ()
     unshown = [income for income in incomes if not _has_listed_trade(income, trades, facts)]

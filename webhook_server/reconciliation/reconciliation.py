@@ -80,6 +80,7 @@ class Reconciliation:
                 unread.add(_get_account_key(account))
                 own_differences = self._list_known_differences(account)
             differences += own_differences
+        # Only after a whole round: an interrupted one knows nothing of the accounts behind.
         self._unread_accounts = unread
         self._metrics.differences.set(len(differences))
         self._log_changes(differences)

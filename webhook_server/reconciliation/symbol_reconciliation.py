@@ -84,7 +84,7 @@ class SymbolReconciler:
             return self._delisted.reconcile(key, account, request_id, is_regular=is_regular)
         is_unexplained = comparison.reason is not None and not comparison.is_transient
         is_flat_at_venue = comparison.net + comparison.facts.outside_net == 0
-        # The cached list of instruments may be older than a delisting, which looks like a position closed by nobody.
+        # The cached list of instruments may be older than a delisting, which looks like an exit that no trade explains.
         if is_unexplained and is_flat_at_venue and is_delisted(account, symbol):
             return self._delisted.reconcile(key, account, request_id, is_regular=is_regular)
         return comparison
@@ -235,7 +235,7 @@ def _cancel_protection(account: LiveVenue, attribution: Attribution) -> tuple[tu
 def _find_unbooked_own_order(record: OutsideRecord, positions: Iterable[Position]) -> str | None:
     """The client order id of an order that is ours by its name, though the books do not know it; None without one.
 
-    A protective order of a position that ended earlier does not count: nobody wanted what it traded, so its trades are
+    A protective order of a position that ended earlier does not count: no request asked for its trades, so they are
     attributed like those of others.
     """
     protective_ids = {name for position in positions for name in protective_order_ids(position)}
