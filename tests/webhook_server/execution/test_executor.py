@@ -85,7 +85,7 @@ def test_a_strategy_of_somebody_else_is_refused_before_any_limit(site: Site) -> 
     assert (answer.status_code, answer.json()["field"]) == (400, "strategy_id")
 
 
-def test_an_untested_venue_is_refused_before_its_prices_and_its_credentials_are_asked_for(site: Site) -> None:
+def test_an_untested_venue_is_refused_before_any_price_is_asked_for(site: Site) -> None:
     site.market.away = AssertionError("asked for a price")
     answer = site.sender.post(environment="production", exchange="kraken")
     assert (answer.status_code, answer.json()["field"]) == (400, "exchange")
