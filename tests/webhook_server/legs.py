@@ -11,7 +11,7 @@ from typing import Any, Final
 from engine.domain.positions import Position
 from engine.store.margin import EntryMargin
 from engine.venues.instrument import Instrument
-from engine.venues.orders import OrderRequest, OrderResult, OrderStatus, build_client_order_id
+from engine.venues.orders import OrderResult, OrderStatus, build_client_order_id
 from engine.venues.paper import PaperVenue
 from engine.venues.venue import LiveVenue, Quotes, Venue
 from tests.support.factories.entry_values import NOW, USER, order, position
@@ -58,17 +58,7 @@ class SizedMarket(Market):
 
 
 class ScriptedAccount(LiveAccount):
-    """`outcomes` are what the next orders meet: a refusal, or the quantity that is filled of it; then all is filled."""
-
-    def __init__(self, market: Market) -> None:
-        super().__init__(market)
-        self.outcomes: list[Exception | Decimal] = []
-
-    def place_market_order(self, order: OrderRequest) -> OrderResult:
-        outcome = self.outcomes.pop(0) if self.outcomes else order.quantity
-        if isinstance(outcome, Exception):
-            raise outcome
-        return super().place_market_order(order.model_copy(update={"quantity": min(order.quantity, outcome)}))
+    """An account whose record a test adds to."""
 
     def refuse_later(self, client_order_id: str) -> None:
         """The order of that name was taken, and ended without a fill."""

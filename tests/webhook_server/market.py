@@ -87,12 +87,14 @@ class LiveAccount:
     """A venue that keeps its own record of orders, so that tests can compare it with the books.
 
     `mood` is what the next orders meet: fill, refuse, away (before it is sent), lost (filled, but the answer is lost),
-    silent (nothing is filled and nothing is answered) or forbidden (the credentials are not accepted).
+    silent (nothing is filled and nothing is answered) or forbidden (the credentials are not accepted). `outcomes` are
+    what single orders meet, the next one first: a refusal, or the quantity that is filled of it.
     """
 
     def __init__(self, market: Market) -> None:
         self._market = market
         self.mood = "fill"
+        self.outcomes: list[Exception | Decimal] = []
         self.orders: list[OrderResult] = []
         self.requests: list[OrderRequest] = []
         self.protections: dict[str, Protection] = {}
@@ -132,6 +134,10 @@ class LiveAccount:
         }
         if self.mood in failures:
             raise failures[self.mood]
+        outcome = self.outcomes.pop(0) if self.outcomes else order.quantity
+        if isinstance(outcome, Exception):
+            raise outcome
+        order = order.model_copy(update={"quantity": min(order.quantity, outcome)})
         self.requests.append(order)
         price = self._market.prices[order.symbol]
         result = OrderResult(
