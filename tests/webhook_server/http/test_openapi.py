@@ -27,7 +27,7 @@ from webhook_server.http.routes import RouteHandlers, build_router
 from webhook_server.intake import signature_headers
 from webhook_server.intake.schemas import REQUEST_ID
 
-CASES: Final = int(os.environ.get("API_FUZZ_CASES", "100"))
+CASES: Final = int(os.environ.get("API_FUZZ_CASES", "50"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))
 AnyCase = Case[Any]
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "BINANCE:BTCUSDT.P")
