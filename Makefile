@@ -10,7 +10,7 @@ up: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 4 $(ARGS)
+	$(BIN)/coverage run -m pytest -n 4 --dist loadgroup $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -52,6 +52,11 @@ SLOW_IMPORTS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        # One worker has Supabase's server, which takes seconds to start (`--dist loadgroup`).
+        callspec = getattr(item, "callspec", None)
+        is_chosen = callspec is not None and callspec.params.get("transport") == "supabase"
+        if is_chosen or {"supabase", "supabase_session"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("supabase"))
         if isinstance(item, pytest.Function) and not (
             SLOW_FIXTURES.intersection(item.fixturenames) or SLOW_IMPORTS.intersection(vars(item.module))
         ):

@@ -14,11 +14,13 @@ PATIENCE_S = 300.0
 
 
 def run_small(name: str) -> str:
-    """What the benchmark prints at its smallest size. It leads a group of its own, which ends with the test."""
+    """What the benchmark prints at its smallest size. It leads a group of its own, which ends with the test.
+
+    Coverage is not counted in it: what it runs has tests of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{name}", "--small"],
         cwd=ROOT,
-        env={key: value for key, value in os.environ.items() if not key.startswith(("SPARKY_", "GROQ_"))},
+        env={key: value for key, value in os.environ.items() if not key.startswith(("SPARKY_", "GROQ_", "COVERAGE_"))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -30,7 +30,7 @@ from webhook_server.intake.actions import POSITION_FIELDS
 from webhook_server.intake.request_body import SIGNATURE_HEADERS
 from webhook_server.intake.schemas import REQUEST_ID, SET_BY_ROUTE, AiSignal, WebhookSignal, list_accepted_names
 
-CASES: Final = int(os.environ.get("API_FUZZ_CASES", "100"))
+CASES: Final = int(os.environ.get("API_FUZZ_CASES", "50"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "20261121"))
 AnyCase = Case[Any]
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "BINANCE:BTCUSDT.P")
