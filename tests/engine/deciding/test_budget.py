@@ -12,7 +12,7 @@ from tests.engine.deciding.examples import a_context, a_strategy
 def test_what_a_cycle_spent_without_a_record_counts_in_the_budget_and_is_in_the_next_record() -> None:
     unrecorded = UnrecordedSpend()
     lost = failed(LlmOutcome.TIMEOUT, worst_case_cost_usd=Decimal("0.0007"))
-    World(calls=[lost]).run(most_attempts=1, unrecorded=unrecorded)
+    World(calls=[lost]).run(max_attempts=1, unrecorded=unrecorded)
     World(record_error=DatabaseUnavailable("away")).run(unrecorded=unrecorded)
     assert unrecorded.usd == Decimal("0.0009")
     frugal = a_context(a_strategy(daily_llm_budget_usd=Decimal("0.0009")))
