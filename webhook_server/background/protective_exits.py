@@ -55,7 +55,7 @@ class ProtectiveExits:
         log.info("protective_exit", signal=request.id, **fields)
 
     def _build_request(self, position: Position, reason: str, terms: ExitTerms | None) -> Request:
-        """The same one in all rounds of REFUSED_FOR_S while as much is held: what failed for good fails once in it."""
+        """The same one in all rounds of RETRY_WINDOW_S while as much is held: what failed for good fails once in it."""
         now = self._clock.now()
         signal = WebhookSignal(
             exchange=position.exchange,
