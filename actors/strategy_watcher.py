@@ -134,4 +134,6 @@ def _is_valid_model(model: str | None) -> bool:
 
 def make(settings: StrategyWatcherSettings, peers: Peers, argument: str) -> StrategyWatcher:
     """`argument` is the id of the engine's run."""
-    return StrategyWatcher(open_store(settings, keep=True, engine=UUID(argument)), peers, settings.sparky_roster_poll_s)
+    return StrategyWatcher(
+        open_store(settings, keep=True, engine=UUID(argument)), peers, settings.sparky_strategy_poll_s
+    )

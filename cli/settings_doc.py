@@ -52,7 +52,7 @@ MEANING: Final = {
     "; adds to the known prices. Cached input costs as much as input unless `cached_input` is given.",
     "sparky_daily_llm_budget_usd": "USD that all strategies together may spend on the model per UTC day.",
     "sparky_cycle_deadline_s": "Longest time of one cycle, in seconds; a strategy that takes longer is killed.",
-    "sparky_roster_poll_s": "Seconds between two queries for the strategies that should run.",
+    "sparky_strategy_poll_s": "Seconds between two queries for the strategies that should run.",
     "sparky_signal_ttl_s": "Seconds after which a signal is not delivered any more.",
     "sparky_strategy_memory_mb": "Private memory (MB) at which a strategy's process is killed.",
     "sparky_demo_cadence_s": "Cadence of the demo strategies, in seconds.",

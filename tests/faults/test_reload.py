@@ -23,7 +23,7 @@ def test_only_those_who_use_a_changed_setting_get_another_process_and_a_faulty_o
     fleet.launch()
     before = pids(fleet)
 
-    hang_up(fleet, "SPARKY_ROSTER_POLL_S=1\n")
+    hang_up(fleet, "SPARKY_STRATEGY_POLL_S=1\n")
     fleet.wait_for(
         lambda: fleet.pid("strategy-watcher") not in (None, before["strategy-watcher"]), "another strategy watcher"
     )
@@ -31,7 +31,7 @@ def test_only_those_who_use_a_changed_setting_get_another_process_and_a_faulty_o
     after = pids(fleet)
     assert {name for name in before if before[name] != after.get(name)} == {"strategy-watcher"}
 
-    hang_up(fleet, "SPARKY_ROSTER_POLL_S=99\n")
+    hang_up(fleet, "SPARKY_STRATEGY_POLL_S=99\n")
     fleet.wait_for(lambda: "settings_refused" in fleet.log_path.read_text(), "the refusal")
     fleet.wait_for_cycles(180)
     assert pids(fleet) == after

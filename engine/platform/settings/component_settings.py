@@ -188,7 +188,7 @@ class DispatcherSettings(EncryptedStoreSettings):
 class StrategyWatcherSettings(StoreSettings):
     """Of `actors.strategy_watcher`."""
 
-    sparky_roster_poll_s: float = Field(default=2.0, gt=0, le=5)
+    sparky_strategy_poll_s: float = Field(default=2.0, gt=0, le=5)
 
 
 class StrategySettings(HomeSettings, StoreSettings, GroqClientSettings):

@@ -23,7 +23,7 @@ from engine.platform.settings.settings import read_environment
 logs.configure()
 signal.signal(signal.SIGTERM, lambda *_: print("stops", flush=True))
 settings = read_environment({"SPARKY_HOME": sys.argv[1]})
-changed = read_environment({"SPARKY_HOME": sys.argv[1], "SPARKY_ROSTER_POLL_S": "1"})
+changed = read_environment({"SPARKY_HOME": sys.argv[1], "SPARKY_STRATEGY_POLL_S": "1"})
 engine = process_plan.EngineRun(UUID(int=7))
 reload = SettingsReloader(
     settings, engine, lambda: changed, lambda now: process_plan.build_full_children(now, engine, has_demo=False)

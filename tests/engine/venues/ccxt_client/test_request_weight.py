@@ -117,13 +117,13 @@ def test_market_data_leaves_a_share_of_the_limit_to_orders(
     hands: Any,
 ) -> None:
     """The limit is learnt from exchangeInfo; asking for prices stops by itself before the venue has to say so."""
-    assert direct(weight_per_minute=100)["weight_per_minute"] == 100
-    while direct()["weight_used"] < 85:
+    assert direct(weight_per_minute=20)["weight_per_minute"] == 20
+    while direct()["weight_used"] < 17:
         market_data.fetch_ticker("BTCUSDT")
     with pytest.raises(UpstreamUnavailable, match="not asked"):
         market_data.fetch_ticker("BTCUSDT")
-    assert backoff.state.limit == 100
-    assert direct()["weight_used"] == 85
+    assert backoff.state.limit == 20
+    assert direct()["weight_used"] == 17
     venue = open_venue()
     assert venue.place_market_order(order("exit")).status is OrderStatus.FILLED
     hands.now += 60
