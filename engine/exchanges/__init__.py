@@ -1,1 +1,0 @@
-"""Venues: the public market, orders through ccxt, and paper."""
