@@ -111,6 +111,16 @@ def test_what_the_venue_does_not_take_back_of_an_entry_keeps_the_prices_that_it_
     (position,) = live.store.list_open_positions()
     assert (position.quantity, position.stop_loss_price) == (Decimal("0.009"), Decimal(24_500))
     assert [trade.exit_reason for trade in live.store.list_trades()] == ["unprotected"]
+    assert count(live, "protection_failures", after="undo") == 1
+
+
+def test_what_is_not_taken_back_of_an_addition_gives_its_prices_to_the_whole_position(live: Site) -> None:
+    send(live, "a")
+    live.account.protection_fails = OrderRejected("New order is rejected.")
+    live.account.outcomes = [Decimal(1), Decimal("0.03")]
+    assert "0.009 that the venue did not take back" in str(send(live, "b", stop_loss_percent=2)["error"])
+    (position,) = live.store.list_open_positions()
+    assert (position.quantity, position.stop_loss_price) == (Decimal("0.048"), Decimal(24_500))
 
 
 def test_a_stop_that_filled_before_an_addition_is_booked_and_the_addition_is_a_new_entry(live: Site) -> None:
