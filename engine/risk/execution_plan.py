@@ -9,6 +9,7 @@ from engine.domain.positions import Position
 from engine.domain.signal import TradeSignal
 from engine.risk import entry_limits
 from engine.risk.limit_breach import CostCheck, LimitBreach, LimitType, skip_cost_check
+from engine.risk.sizing import ReducedBy
 from engine.store.webhook_rows import Portfolio
 
 
@@ -24,7 +25,7 @@ class ExecutionPlan:
     open_usd: Decimal = Decimal(0)
     breach: LimitBreach | None = None
     reason: str | None = None
-    reduced_by: tuple[str, ...] = ()
+    reduced_by: tuple[ReducedBy, ...] = ()
 
 
 def plan_entry(

@@ -53,7 +53,7 @@ def calculate_protective_prices(
     return stop_loss, take_profit
 
 
-def find_reduction_reasons(wanted: Decimal, filled: Decimal, lot: Decimal) -> tuple[str, ...]:
+def find_reduction_reasons(wanted: Decimal, filled: Decimal, lot: Decimal) -> tuple[ReducedBy, ...]:
     """Why `filled` (base asset) is less than `wanted`: rounding to whole lots, or a partial fill. () if it is not."""
     if filled >= wanted:
         return ()

@@ -72,7 +72,7 @@ class LegExecutor(ClosingLegs):
             return refused.breach
         return None
 
-    def open(self, size_usd: Decimal) -> tuple[Fill, tuple[str, ...]]:
+    def open(self, size_usd: Decimal) -> tuple[Fill, tuple[sizing.ReducedBy, ...]]:
         """Enters with at most `size_usd` of notional. The fill, and what made it less."""
         trade, signal = self.trade, self.trade.signal
         instrument = self.venue.fetch_instrument(signal.symbol)
@@ -97,16 +97,22 @@ class LegExecutor(ClosingLegs):
         with self.guard_entry(self.account), entry_margin.explain_margin_conflict(self.trade, margin):
             yield
 
-    def _find_reduction_reasons(self, size_usd: Decimal, found: OrderResult, lot: Decimal) -> tuple[str, ...]:
+    def _find_reduction_reasons(
+        self, size_usd: Decimal, found: OrderResult, lot: Decimal
+    ) -> tuple[sizing.ReducedBy, ...]:
         """What made the fill of an earlier attempt less than `size_usd`, whose sizing price is not stored."""
         wanted = size_usd / found.price
         min_quantity = wanted * (1 - self.slippage_percent / 100)
         reasons = sizing.find_reduction_reasons(wanted, found.quantity, lot)
-        return ("lot_step",) if reasons and found.quantity >= sizing.floor_to(min_quantity, lot) else reasons
+        return (
+            (sizing.ReducedBy.LOT_STEP,)
+            if reasons and found.quantity >= sizing.floor_to(min_quantity, lot)
+            else reasons
+        )
 
     def _price_and_enter(
         self, size_usd: Decimal, instrument: Instrument, margin: EntryMargin, mode: MarginMode | None
-    ) -> tuple[OrderResult, tuple[str, ...]]:
+    ) -> tuple[OrderResult, tuple[sizing.ReducedBy, ...]]:
         """Only the order itself is asked of the venue after the book by which its price was judged."""
         held, symbol = self._held_on_side, self.trade.signal.symbol
         if self.trade.wants_protection and instrument.max_trigger_orders is not None:

@@ -15,6 +15,7 @@ from engine.domain.positions import Position
 from engine.platform.errors import UpstreamUnavailable
 from engine.platform.plain_text import one_line
 from engine.risk.limit_breach import LimitBreach
+from engine.risk.sizing import ReducedBy
 from engine.store.webhook_rows import Fill
 
 RETRY_SOON_S: Final = 1
@@ -80,7 +81,7 @@ class EntryResult:
     before: Position | None
     requested_usd: Decimal
     allowed_usd: Decimal
-    reduced_by: tuple[str, ...] = ()
+    reduced_by: tuple[ReducedBy, ...] = ()
     closed: Closed | None = None
 
 

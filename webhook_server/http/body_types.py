@@ -41,7 +41,9 @@ Timestamp = Annotated[
 ]
 # A figure of a limit: USD, percent, a count, a word such as "on", or a moment; the limit's message names the unit.
 Figure = Annotated[Any, PlainSerializer(_to_figure), WithJsonSchema({"type": ["number", "string", "boolean", "null"]})]
-Count = Annotated[int, Field(ge=0)]
+# Bounds are described and not checked: a body that is refused after its trade was made would keep it out of the books.
+Count = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
+Leverage = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1})]
 OrderId = str | SkipJsonSchema[None]  # of a filled entry, which has one; None keeps a booking from failing here
 
 

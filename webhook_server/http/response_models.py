@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from engine.domain.positions import Side
 from engine.risk.limit_breach import LimitType
 from engine.risk.sizing import ReducedBy
-from webhook_server.http.body_types import Body, Count, Figure, Number, OrAbsent, OrderId
+from webhook_server.http.body_types import Body, Count, Figure, Leverage, Number, OrAbsent, OrderId
 
 
 class ErrorBody(Body):
@@ -91,7 +91,7 @@ class WholePositionBody(Body):
     quantity: Number
     entry_price: Number
     position_size_usd: Number
-    leverage: Annotated[int, Field(ge=1)]
+    leverage: Leverage
     stop_loss_price: Number | None
     take_profit_price: Number | None
 

@@ -74,10 +74,15 @@ def test_values_are_plain_and_in_the_order_of_the_class() -> None:
     assert type(body["side"]) is str
 
 
-@pytest.mark.parametrize("fields", [{"other": 1}, {"count": -1}, {"side": "UP"}, {"price": Decimal("NaN")}])
+@pytest.mark.parametrize("fields", [{"other": 1}, {"side": "UP"}, {"price": Decimal("NaN")}])
 def test_a_body_takes_nothing_that_its_description_lacks(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         sample(**fields)
+
+
+def test_a_bound_is_described_and_refuses_no_body_of_a_trade_that_was_made() -> None:
+    assert sample(count=-1).to_json()["count"] == -1
+    assert Sample.model_json_schema(mode="serialization")["properties"]["count"]["minimum"] == 0
 
 
 def test_the_description_says_what_is_sent() -> None:
