@@ -46,10 +46,10 @@ def test_a_killed_child_is_started_again_and_the_others_are_left_alone(run_dir: 
         assert "two" not in {e["name"] for e in running.events[seen:]}
 
 
-def test_strategies_come_and_go_with_the_roster(run_dir: Path) -> None:
+def test_strategies_come_and_go_with_what_the_watcher_wants(run_dir: Path) -> None:
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
     wanted = strategies_file(run_dir, first)
-    with Supervised(run_dir, [spec("strategy-watcher", "file_roster", argument=str(wanted))]) as running:
+    with Supervised(run_dir, [spec("strategy-watcher", "file_watcher", argument=str(wanted))]) as running:
         one = running.wait_for(f"strategy-{first}", "running")
         strategies_file(run_dir, second)
         running.wait_for(f"strategy-{second}", "running")

@@ -107,22 +107,22 @@ def get_symbol_config(venue: SimulatedVenue, user: str, params: Params) -> objec
 
 def get_account_v3(venue: SimulatedVenue, user: str, params: Params) -> object:
     account = venue.get_account(user)
-    told = shapes.build_balance(account, venue.get_price, venue.clock.now_ms())
+    balance = shapes.build_balance(account, venue.get_price, venue.clock.now_ms())
     margin = shapes.format_decimal(account.balance + venue.calculate_unrealized_pnl(account))
     asset = {
-        "asset": told["asset"],
-        "walletBalance": told["balance"],
+        "asset": balance["asset"],
+        "walletBalance": balance["balance"],
         "unrealizedProfit": shapes.format_decimal(venue.calculate_unrealized_pnl(account)),
         "marginBalance": margin,
         "maintMargin": "0",
         "initialMargin": shapes.format_decimal(account.calculate_initial_margin()),
-        "availableBalance": told["availableBalance"],
-        "crossWalletBalance": told["crossWalletBalance"],
-        "crossUnPnl": told["crossUnPnl"],
-        "maxWithdrawAmount": told["maxWithdrawAmount"],
-        "updateTime": told["updateTime"],
+        "availableBalance": balance["availableBalance"],
+        "crossWalletBalance": balance["crossWalletBalance"],
+        "crossUnPnl": balance["crossUnPnl"],
+        "maxWithdrawAmount": balance["maxWithdrawAmount"],
+        "updateTime": balance["updateTime"],
     }
-    totals = {"totalWalletBalance": told["balance"], "availableBalance": told["availableBalance"]}
+    totals = {"totalWalletBalance": balance["balance"], "availableBalance": balance["availableBalance"]}
     return totals | {"assets": [asset], "positions": get_position_risk_v3(venue, user, params)}
 
 
@@ -131,8 +131,8 @@ def get_account_config(venue: SimulatedVenue, user: str, params: Params) -> obje
     modes: dict[str, Any] = {"dualSidePosition": False, "multiAssetsMargin": False}
     for path in ("/positionSide/dual", "/multiAssetsMargin"):
         answer = private_endpoints.PRIVATE.get(("GET", path))
-        told: Any = {} if answer is None else answer(venue, user, params)
-        modes |= {name: value for name, value in told.items() if name in modes}
+        answered: Any = {} if answer is None else answer(venue, user, params)
+        modes |= {name: value for name, value in answered.items() if name in modes}
     return {
         "feeTier": 0,
         "canTrade": venue.settings.can_trade,

@@ -127,7 +127,7 @@ def told(store: Store, ear: Ear) -> list[UnattendedPositions]:
     return ear.of(UnattendedPositions)
 
 
-def test_the_roster_counts_them_now_and_then_and_tells_the_monitor(store: Store, sql: Sql) -> None:
+def test_the_strategy_watcher_counts_them_now_and_then_and_tells_the_monitor(store: Store, sql: Sql) -> None:
     row = strategy(store)
     hold(sql, row.user_id, row.id)
     hold(sql, row.user_id, row.id, is_paper=False, symbol="ETHUSDT")
@@ -141,7 +141,7 @@ def test_a_database_that_is_away_is_never_told_as_no_position(tmp_path: Path) ->
         assert told(away, Ear()) == []
 
 
-def test_a_schema_without_the_function_stops_no_roster(store: Store, sql: Sql) -> None:
+def test_a_schema_without_the_function_does_not_stop_the_strategy_watcher(store: Store, sql: Sql) -> None:
     strategy(store)
     sql("drop function public.unattended_positions()")
     ear = Ear()

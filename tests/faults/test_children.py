@@ -55,7 +55,7 @@ def test_a_stopped_process_is_found_and_replaced(run_dir: Path) -> None:
 def test_a_strategy_that_keeps_crashing_is_parked_with_its_last_traceback(run_dir: Path) -> None:
     strategy_id = str(uuid.uuid4())
     wanted = strategies_file(run_dir, strategy_id)
-    with Supervised(run_dir, [spec("strategy-watcher", "file_roster", argument=str(wanted))], "crashing") as running:
+    with Supervised(run_dir, [spec("strategy-watcher", "file_watcher", argument=str(wanted))], "crashing") as running:
         running.wait_for(f"strategy-{strategy_id}", "parked")
         told = told_of_parking(wanted)
         assert told["name"] == f"strategy-{strategy_id}"
@@ -156,7 +156,7 @@ def test_a_child_that_allocates_faster_than_anybody_watches_meets_its_hard_limit
 def test_six_crashes_each_after_a_life_of_work_park_a_strategy(run_dir: Path) -> None:
     strategy_id = str(uuid.uuid4())
     wanted = strategies_file(run_dir, strategy_id)
-    watcher = spec("strategy-watcher", "file_roster", argument=str(wanted))
+    watcher = spec("strategy-watcher", "file_watcher", argument=str(wanted))
     with Supervised(run_dir, [watcher], "crashing_later") as running:
         running.wait_for(f"strategy-{strategy_id}", "parked")
         states = [e["state"] for e in running.events if e["name"] == f"strategy-{strategy_id}"]
@@ -166,7 +166,7 @@ def test_six_crashes_each_after_a_life_of_work_park_a_strategy(run_dir: Path) ->
 def test_a_strategy_whose_configuration_is_bad_is_parked_at_once(run_dir: Path) -> None:
     strategy_id = str(uuid.uuid4())
     wanted = strategies_file(run_dir, strategy_id)
-    watcher = spec("strategy-watcher", "file_roster", argument=str(wanted))
+    watcher = spec("strategy-watcher", "file_watcher", argument=str(wanted))
     with Supervised(run_dir, [watcher], "misconfigured") as running:
         parked = running.wait_for(f"strategy-{strategy_id}", "parked")
         assert (parked["restarts"], parked["cause"]) == (0, "exit 78")

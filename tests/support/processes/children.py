@@ -166,7 +166,7 @@ class Parent(Steady):
         self._told.write_text(str(child.pid))
 
 
-class FileRoster(Actor):
+class FileWatcher(Actor):
     """Wants the strategies named in a file, one ``uuid revision`` a line, and appends parkings to another."""
 
     tick_every_s = 0.1
@@ -254,8 +254,8 @@ def make_never_ready(_settings: Settings, _peers: Peers, _argument: str) -> Acto
     return NeverReady()
 
 
-def make_file_roster(_settings: Settings, peers: Peers, argument: str) -> Actor:
-    return FileRoster(peers, Path(argument))
+def make_file_watcher(_settings: Settings, peers: Peers, argument: str) -> Actor:
+    return FileWatcher(peers, Path(argument))
 
 
 def make_parent(_settings: Settings, _peers: Peers, argument: str) -> Actor:

@@ -128,7 +128,7 @@ class Supervised:
 
 
 def strategies_file(run_dir: Path, *ids: str, revision: str = "1") -> Path:
-    """What a ``file_roster`` shall want, in a file beside `run_dir`."""
+    """What a ``file_watcher`` shall want, in a file beside `run_dir`."""
     path = run_dir.parent / "wanted"
     path.write_text("".join(f"{strategy_id} {revision}\n" for strategy_id in ids))
     return path
