@@ -62,7 +62,7 @@ def up(
         _check_candles(now)
         return process_plan.build_full_children(now, engine, has_demo=has_demo)
 
-    compose(settings)  # its faults are told before anything is made
+    compose(settings)  # raises for faulty settings, before anything is opened or created
     _check_home_and_ports_free(settings, process_plan.list_listen_addresses(settings))
     _check_database(settings)
     settings = key_file.ensure_key(settings)
@@ -191,7 +191,7 @@ def _restart(link: MessageClient, file: BreakerFile, strategy_id: UUID) -> None:
 
 
 def _check_home_and_ports_free(settings: Settings, listeners: Mapping[str, tuple[str, int]]) -> None:
-    """Raises ConfigurationError when another Sparky holds the home, or anybody a port that we shall need."""
+    """Raises ConfigurationError when another Sparky holds the home, or any process a port that we need."""
     pid = running_instance.find_supervisor_pid(settings)
     if pid is not None:
         raise AnotherEngineRuns(

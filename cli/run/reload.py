@@ -20,8 +20,8 @@ SettingsReader = Callable[[], Settings]
 class SettingsReloader:
     """Called by the supervisor for a new plan; None leaves everything as it is.
 
-    A terminal that hangs up sends the same signal: then whoever started us there is gone, and Sparky stops, unless it
-    was started to outlive its terminal (``nohup``): then the settings are read as ever.
+    A terminal that hangs up sends the same signal: then Sparky stops, unless it was started to
+    outlive its terminal (``nohup``): then the settings are read as ever.
     """
 
     def __init__(

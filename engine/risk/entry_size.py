@@ -27,7 +27,7 @@ class AllowedEntry:
     reduced_by: tuple[ReducedBy, ...] = ()
 
 
-def apply_entry_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
+def apply_strategy_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
     """The size in USD that the entry rules allow, or their breach. They apply to AI signals only, not to people's."""
     asked = signal.position_size_usd or Decimal(0)
     strategy = portfolio.strategy
