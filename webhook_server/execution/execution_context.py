@@ -18,13 +18,13 @@ from engine.platform.errors import (
     UpstreamUnavailable,
 )
 from engine.store.webhook_rows import ExecutionClaim, Portfolio, RequestEndState, UnfinishedRequest
-from engine.venues.orders import build_client_order_id
+from engine.venues.orders import OrderLetter, build_client_order_id
 from engine.venues.venue import Venue
 from webhook_server.execution.results import NO_CREDENTIALS_HINT, Invalid, Result, Stamp
 from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 
 SERVER_EXIT_PREFIX: Final = "exit/"  # no sender's id has a slash; SQL's `consecutive_failures` knows it too
-CLOSE, REST, OPEN, UNDO = "c", "r", "o", "u"  # the leg's letter in a client order id
+CLOSE, REST, OPEN, UNDO = OrderLetter.CLOSE, OrderLetter.REST, OrderLetter.OPEN, OrderLetter.UNDO  # the legs
 
 
 @dataclass(frozen=True)
