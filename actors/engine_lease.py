@@ -94,7 +94,7 @@ class EngineLease(Actor):
             if not self._is_held and not self._can_open_secrets(now):
                 self._handle_missing_key()
             else:
-                self._apply_tenure(self._request_lease(now), requested_at=now)
+                self._apply_lease(self._request_lease(now), requested_at=now)
         except UpstreamUnavailable as error:
             self._observer.reset_after_outage()
             self._handle_database_outage(str(error))
@@ -126,27 +126,27 @@ class EngineLease(Actor):
         self._send_lease_deadline(0.0)
         self._publish_state(EngineState(state="standing by", reason=reason))
 
-    def _apply_tenure(self, tenure: EngineLeaseHolder, requested_at: float) -> None:
-        if tenure.run == self.store.engine:
-            if tenure.is_taken_over:
+    def _apply_lease(self, holder: EngineLeaseHolder, requested_at: float) -> None:
+        if holder.run == self.store.engine:
+            if holder.is_taken_over:
                 self._report_prior_usage()
             self._is_held = True
             self._send_lease_deadline(requested_at + STOP_AFTER_S)
-            self._publish_state(EngineState(state="running", is_held=True, epoch=tenure.epoch, location=self._location))
+            self._publish_state(EngineState(state="running", is_held=True, epoch=holder.epoch, location=self._location))
             return
         was_held, self._is_held = self._is_held, False
-        self._observer.observe(tenure.until, time.monotonic())
+        self._observer.observe(holder.until, time.monotonic())
         self._send_lease_deadline(0.0)
-        reason = f"another engine runs on this database: {tenure.location}"
+        reason = f"another engine runs on this database: {holder.location}"
         if was_held:
-            logger.warning("lease_lost", epoch=tenure.epoch, engine=tenure.location)
-        if was_held or (not self._is_standby and tenure.left_s > 0):
+            logger.warning("lease_lost", epoch=holder.epoch, engine=holder.location)
+        if was_held or (not self._is_standby and holder.left_s > 0):
             lost = "this engine's lease was taken: " if was_held else ""
-            since = f"{tenure.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+            since = f"{holder.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
             how = "stop it first, or start this one with --standby, to take over when that one ends"
             raise AnotherEngineRuns(f"{lost}{reason}, since {since}; {how}.")
         self._publish_state(
-            EngineState(state="standing by", epoch=tenure.epoch, location=tenure.location, reason=reason)
+            EngineState(state="standing by", epoch=holder.epoch, location=holder.location, reason=reason)
         )
 
     def _report_prior_usage(self) -> None:

@@ -119,10 +119,10 @@ def _check_kill_switches(switches: tuple[KillSwitch, ...]) -> list[CheckResult]:
     ]
 
 
-def _check_engine(tenure: EngineLeaseHolder | None) -> CheckResult:
-    if tenure is None or tenure.left_s <= 0:
+def _check_engine(lease_holder: EngineLeaseHolder | None) -> CheckResult:
+    if lease_holder is None or lease_holder.left_s <= 0:
         return skip("engine", "none runs on this database")
-    return ok("engine", f"epoch {tenure.epoch} runs at {tenure.location}")
+    return ok("engine", f"epoch {lease_holder.epoch} runs at {lease_holder.location}")
 
 
 def _read_migration_status(settings: Settings) -> MigrationStatus | None:

@@ -80,8 +80,8 @@ def _has_no_running_engine(settings: Settings, store: Store) -> bool:
     """Whether no engine runs: none on this home, and none with the database's lease."""
     if running_instance.find_supervisor_pid(settings) is not None or running_instance.is_lock_hidden(settings):
         return False
-    tenure = store.get_engine_lease_holder()
-    return tenure is None or tenure.left_s <= 0
+    lease_holder = store.get_engine_lease_holder()
+    return lease_holder is None or lease_holder.left_s <= 0
 
 
 def _list_positions_of_running(strategies: Rows) -> Rows:

@@ -126,9 +126,9 @@ def _release_lease(settings: Settings, engine: process_plan.EngineRun) -> None:
         logger.warning("engine_lease_not_released", reason=str(error))  # it expires by itself
 
 
-def find_first_error_line(words: str) -> str:
+def find_first_error_line(crash_report: str) -> str:
     """The first line of a child's crash report; of a traceback the error, without the notes that a library adds."""
-    lines = words.strip().splitlines()
+    lines = crash_report.strip().splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
     after = lines[frames[-1] + 1 :] if frames else lines
     return next((line for line in after if line and not line.startswith(" ")), lines[-1] if lines else "")

@@ -83,7 +83,7 @@ def collect_status(settings: Settings) -> dict[str, Any]:
         pid, may_run=pid is not None or running_instance.is_lock_hidden(settings)
     )
     now = time.time()
-    view = status_model.build_status(monitor, books.rows, now, silent, books.tenure)
+    view = status_model.build_status(monitor, books.rows, now, silent, books.lease_holder)
     return view | {
         "database": books.error or "ok",
         "kill_switches": books.switches,
@@ -107,7 +107,7 @@ class _DatabaseReadings(NamedTuple):
     switches: Rows | None
     unattended: Rows | None
     differences: Rows | None
-    tenure: dict[str, Any] | None  # also None if no engine ever ran there
+    lease_holder: dict[str, Any] | None  # also None if no engine ever ran there
     error: str | None
 
 
@@ -127,8 +127,8 @@ def _read_database(settings: Settings) -> _DatabaseReadings:
     except SparkyError as error:
         return _DatabaseReadings(None, None, None, None, None, str(error))
     troubles = dict.fromkeys(trouble for _, trouble in readings if trouble is not None)
-    rows, switches, unsteered, differences, tenure = (found for found, _ in readings)
-    return _DatabaseReadings(rows, switches, unsteered, differences, tenure, "; ".join(troubles) or None)
+    rows, switches, unsteered, differences, lease_holder = (found for found, _ in readings)
+    return _DatabaseReadings(rows, switches, unsteered, differences, lease_holder, "; ".join(troubles) or None)
 
 
 def _read_one(

@@ -34,12 +34,12 @@ def build_status(
     rows: Rows,
     now: float,
     unreachable: UnreachableSupervisor = UnreachableSupervisor(),  # noqa: B008 - frozen
-    tenure: dict[str, Any] | None = None,
+    lease_holder: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`monitor` is the monitor's /status or None, `rows` the rows of `strategy_overview` or None if not readable.
 
-    `now` is Unix seconds; ages are seconds. `unreachable` is used if `monitor` is None. `tenure` is the database's
-    `EngineLeaseHolder` as JSON, None if there is none or it is not known.
+    `now` is Unix seconds; ages are seconds. `unreachable` is used if `monitor` is None. `lease_holder` is the
+    `EngineLeaseHolder` of the database as JSON, None if there is none or it is not known.
     """
     seen = monitor or {}
     children = seen.get("children")
@@ -50,9 +50,9 @@ def build_status(
         "problems": seen.get("problems"),
         "supervisor": seen.get("supervisor") or _build_supervisor(unreachable.pid),
         "shared": None if children is None else [child for child in children if child["kind"] != "strategy"],
-        "strategies": _build_strategies(seen, rows, now, _state_without_process(seen, tenure, is_idle=is_idle)),
+        "strategies": _build_strategies(seen, rows, now, _state_without_process(seen, lease_holder, is_idle=is_idle)),
         "engine": seen.get("engine"),
-        "database_engine": _build_engine(tenure),
+        "database_engine": _build_engine(lease_holder),
         "limiter": seen.get("limiter"),
         "outbox_pending": seen.get("outbox_pending"),
         "totals": dict.fromkeys(_COUNTERS)
@@ -66,8 +66,10 @@ def _build_supervisor(pid: int | None) -> dict[str, Any] | None:
     return None if pid is None else {"pid": pid, "report_age_s": None}
 
 
-def _build_engine(tenure: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if tenure is None else {name: tenure[name] for name in ("epoch", "location", "since", "left_s")}
+def _build_engine(lease_holder: dict[str, Any] | None) -> dict[str, Any] | None:
+    if lease_holder is None:
+        return None
+    return {name: lease_holder[name] for name in ("epoch", "location", "since", "left_s")}
 
 
 def is_engine_elsewhere(view: dict[str, Any]) -> bool:
@@ -75,10 +77,10 @@ def is_engine_elsewhere(view: dict[str, Any]) -> bool:
     return view["running"] is False and (view["database_engine"] or {}).get("left_s", 0) > 0
 
 
-def _state_without_process(seen: dict[str, Any], tenure: dict[str, Any] | None, *, is_idle: bool) -> str:
+def _state_without_process(seen: dict[str, Any], lease_holder: dict[str, Any] | None, *, is_idle: bool) -> str:
     """The state of a strategy that should run and has no process here."""
     if is_idle:
-        return ELSEWHERE if tenure is not None and tenure["left_s"] > 0 else NOT_STARTED
+        return ELSEWHERE if lease_holder is not None and lease_holder["left_s"] > 0 else NOT_STARTED
     if (seen.get("engine") or {}).get("state") == "standing by":
         return ELSEWHERE
     return NOT_STARTED if seen.get("children") is not None else UNKNOWN

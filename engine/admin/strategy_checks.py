@@ -2,8 +2,8 @@
 backtest. Every fault is one sentence, the same for all of them. Pure, apart from ccxt's list of venues.
 
 The bounds that a row keeps for its whole life are the types of `engine.domain.strategy`, by which the engine reads it
-again. The table's own constraints (`migrations/`) hold whoever writes;
-`tests/engine/admin/test_strategy_checks.py` holds that the table takes whatever passes here, and that the engine can
+again. The table's own constraints (`migrations/`) hold for every writer;
+`tests/engine/admin/test_strategy_checks.py` holds that the table takes all that passes here, and that the engine can
 run it.
 """
 

@@ -30,7 +30,7 @@ def _context(digits: int) -> Context:
 
 
 # Contexts of our own, because libraries (ccxt) change the thread's. Threads share them: an operation reads a context's
-# precision and sets only its flags, which nobody looks at.
+# precision and sets only its flags, which are never read.
 _EXACT: Final = _context(6 * MAX_DIGITS)
 _QUOTIENT: Final = _context(QUOTIENT_DIGITS)
 _BOOKED: Final = _context(MAX_DIGITS)
@@ -39,7 +39,7 @@ _QUANTIZED: Final = _context(3 * MAX_DIGITS)
 add: Final = _EXACT.add  # of two figures, exact
 subtract: Final = _EXACT.subtract  # the first less the second, exact
 product: Final = _EXACT.multiply  # of two figures, exact
-quotient: Final = _QUOTIENT.divide  # the first by the second, to 28 significant digits; raises ZeroDivisionError
+quotient: Final = _QUOTIENT.divide  # the first by the second, to 28 significant digits; raises ArithmeticError by 0
 
 
 def total(values: Iterable[Decimal]) -> Decimal:

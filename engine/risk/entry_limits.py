@@ -11,7 +11,7 @@ from typing import Final
 from engine.domain.positions import Position
 from engine.domain.signal import TradeSignal
 from engine.domain.strategy import StrategyStatus
-from engine.risk.entry_size import AllowedEntry, apply_caps, check_leverage, limit_by_rules
+from engine.risk.entry_size import AllowedEntry, apply_caps, apply_strategy_rules, check_leverage
 from engine.risk.limit_breach import (
     CostCheck,
     LimitBreach,
@@ -44,7 +44,7 @@ def check_entry(
         breach = check(signal, portfolio, held, now)
         if breach is not None:
             return breach
-    allowed = limit_by_rules(signal, portfolio, held)
+    allowed = apply_strategy_rules(signal, portfolio, held)
     # The documented order has the costs before the entry rules, so a broken rule is returned only after the costs.
     asked = signal.position_size_usd or Decimal(0)
     allowance = apply_caps(asked if isinstance(allowed, LimitBreach) else allowed, signal, portfolio, held)

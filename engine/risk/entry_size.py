@@ -23,8 +23,8 @@ class AllowedEntry:
     reduced_by: tuple[ReducedBy, ...] = ()
 
 
-def limit_by_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
-    """The notional in USD that the strategy's entry rules allow, or their breach. They apply to AI signals only."""
+def apply_strategy_rules(signal: TradeSignal, portfolio: Portfolio, held: Position | None) -> Decimal | LimitBreach:
+    """The size in USD that the entry rules allow, or their breach. They apply to AI signals only, not to people's."""
     asked = signal.position_size_usd or Decimal(0)
     strategy = portfolio.strategy
     if strategy is None or not signal.is_ai_signal:

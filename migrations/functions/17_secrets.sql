@@ -1,5 +1,5 @@
 -- Credentials of venues and webhook secrets: kept, found and sealed anew. Sparky seals them before they come here
--- (engine/vault.py); a sealed one is recognised here by `enc:v1:<key>:` and never opened here.
+-- (engine/platform/encryption.py); a sealed one is recognised here by `enc:v1:<key>:` and never opened here.
 
 -- A webhook that names no user is matched by the hash of its secret, so that no query ever carries the secret itself. A
 -- sealed secret's hash comes with it or stays: the hash of the sealed text would find nobody. And sealing an old secret

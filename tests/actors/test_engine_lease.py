@@ -104,9 +104,9 @@ def test_a_second_engine_ends_with_a_sentence_that_says_where_the_first_runs(mak
 
 def test_a_lease_lasts_so_long_that_a_standby_runs_within_6_s(make: Make, store: Store) -> None:
     make("one")[0].tick(time.monotonic())
-    tenure = store.get_engine_lease_holder()
-    assert tenure is not None
-    assert tenure.left_s <= TTL_S
+    lease_holder = store.get_engine_lease_holder()
+    assert lease_holder is not None
+    assert lease_holder.left_s <= TTL_S
     assert TTL_S + STANDBY_POLL_S <= 5.0  # the rest is for those who need the lease to start
 
 

@@ -141,7 +141,7 @@ def test_a_database_that_is_away_is_never_told_as_no_position(tmp_path: Path) ->
         assert told(away, Ear()) == []
 
 
-def test_a_schema_without_the_function_stops_no_watcher(store: Store, sql: Sql) -> None:
+def test_a_schema_without_the_function_does_not_stop_the_strategy_watcher(store: Store, sql: Sql) -> None:
     strategy(store)
     sql("drop function public.unattended_positions()")
     ear = Ear()

@@ -19,6 +19,7 @@ CONTRACT = {
     "test_outbox",
     "test_admin_store",
     "test_webhook_store",
+    "test_signal_payloads",
     "test_credentials",
     "test_demo_data",
     "test_texts",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+from structlog.testing import capture_logs
 
 from engine.platform.settings.settings import Settings
 from simulator.venue.trading_account import Order
@@ -102,8 +103,10 @@ def test_an_entry_that_can_neither_be_protected_nor_undone_now_is_finished_later
 def test_protection_that_somebody_cancelled_at_the_venue_is_placed_again(floor: Floor) -> None:
     floor.send("a", **STOP, take_profit_percent=4)
     floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
-    floor.server.protection_watchdog.run()
+    with capture_logs() as lines:
+        floor.server.protection_watchdog.run()
     assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
+    assert [line["log_level"] for line in lines if line["event"] == "protection_restored"] == ["warning"]
     assert floor.metric("protection_restored_total") == 1
     assert floor.metric("unprotected_positions") == 0
 

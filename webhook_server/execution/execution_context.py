@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID, uuid5
 
 from engine.domain.errors import OrderOutcomeUnknown
@@ -17,16 +17,14 @@ from engine.platform.errors import (
     SparkyError,
     UpstreamUnavailable,
 )
-from engine.store.webhook_rows import ExecutionClaim, Portfolio, UnfinishedRequest
-from engine.venues.orders import build_client_order_id
+from engine.store.webhook_rows import ExecutionClaim, Portfolio, RequestEndState, UnfinishedRequest
+from engine.venues.orders import OrderLetter, build_client_order_id
 from engine.venues.venue import Venue
 from webhook_server.execution.results import NO_CREDENTIALS_HINT, Invalid, Result, Stamp
 from webhook_server.intake.schemas import ExitTerms, WebhookSignal
 
-EndState = Literal["refused", "failed", "skipped"]
-
 SERVER_EXIT_PREFIX: Final = "exit/"  # no sender's id has a slash; SQL's `consecutive_failures` knows it too
-CLOSE, REST, OPEN, UNDO = "c", "r", "o", "u"  # the leg's letter in a client order id
+CLOSE, REST, OPEN, UNDO = OrderLetter.CLOSE, OrderLetter.REST, OrderLetter.OPEN, OrderLetter.UNDO  # the legs
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def parse_server_exit(request_id: str, source: str | None) -> tuple[str, UUID | 
 class RequestEnded(SparkyError):
     """The request ends without a (further) fill. `state` is refused, failed or skipped, as the store knows them."""
 
-    def __init__(self, state: EndState, result: Result, error: str) -> None:
+    def __init__(self, state: RequestEndState, result: Result, error: str) -> None:
         super().__init__(error)
         self.state = state
         self.result = result

@@ -295,8 +295,8 @@ def combine_fills(fills: Sequence[RequestFill]) -> Fill | None:
 
 
 def _check_explained(refusal: OrderRejected, comparison: SymbolComparison | None, *, is_alone: bool) -> None:
-    """After an exit that had nothing to reduce: raises UpstreamUnavailable where a later look may tell why, and
-    OrderRejected where only a person can, or where nobody else's position explains it (`is_alone`)."""
+    """After an exit that had nothing to reduce: raises UpstreamUnavailable where a later comparison may tell why,
+    and OrderRejected where only a person can, or where no position of others explains it (`is_alone`)."""
     if comparison is None or comparison.is_transient:
         why = "its record cannot be read now" if comparison is None else str(comparison.reason)
         raise VenueUnavailable(f"{refusal}; {why}") from refusal

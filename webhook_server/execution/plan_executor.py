@@ -12,13 +12,12 @@ from engine.platform.errors import SparkyError
 from engine.risk.execution_plan import ExecutionPlan
 from engine.risk.limit_breach import LimitBreach
 from engine.store.store import Store
-from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection
+from engine.store.webhook_rows import BookedFill, Fill, PlacedProtection, RequestEndState
 from webhook_server.clock import Clock
 from webhook_server.execution.entry_legs import EntryRefused, LegExecutor
 from webhook_server.execution.execution_context import (
     UNDO,
     AlreadyBooked,
-    EndState,
     NothingToDo,
     PositionEnded,
     Request,
@@ -145,7 +144,7 @@ class PlanExecutor:
             return self._refuse_entry(trade, refused.breach, closed)
         except (AccountFault, OrderRejected) as error:
             # An account's fault counts as no failure of the venue: nothing was tried.
-            state: EndState = "refused" if isinstance(error, AccountFault) else "failed"
+            state: RequestEndState = "refused" if isinstance(error, AccountFault) else "failed"
             rejected = Rejected(str(error), self._stamp(trade), trade.is_paper, closed)
             raise RequestEnded(state, rejected, str(error)) from error
         requested_usd = trade.signal.position_size_usd or plan.open_usd

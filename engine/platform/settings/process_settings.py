@@ -1,4 +1,4 @@
-"""What every process of ours is told, whatever it does: how to write its log. The base of all models of settings."""
+"""Settings that every process has, those of its log, and the base of all models of settings."""
 
 import json
 from typing import Literal, Self

@@ -1,4 +1,4 @@
-"""The state directory: one supervisor at a time, and last words of any length."""
+"""The state directory: one supervisor at a time, and crash reports of any length."""
 
 import fcntl
 import threading
@@ -51,9 +51,9 @@ def test_a_lock_whose_directory_became_a_file_is_void_and_one_that_cannot_be_loo
         assert lock.is_deleted()
 
 
-def test_of_last_words_of_any_length_the_end_is_read(home: Path) -> None:
+def test_of_a_crash_report_of_any_length_the_end_is_read(home: Path) -> None:
     prepare_run_dir(home)
     (home / "last" / "one.txt").write_bytes(b"x" * 50_000_000 + "the end, é".encode())
-    words = read_crash_report(home, "one")
-    assert words is not None
-    assert (len(words), words[-10:]) == (4_000, "the end, é")
+    report = read_crash_report(home, "one")
+    assert report is not None
+    assert (len(report), report[-10:]) == (4_000, "the end, é")

@@ -16,23 +16,6 @@ from engine.store.store import Store
 from engine.store.webhook_rows import BookedFill, Fill
 from tests.support.factories.signals import new_signal
 
-# What the store promises is promised on every transport.
-CONTRACT = {
-    "test_booking",
-    "test_cycles",
-    "test_engine_lease",
-    "test_outbox",
-    "test_admin_store",
-    "test_webhook_store",
-    "test_signal_payloads",
-    "test_credentials",
-    "test_demo_data",
-    "test_texts",
-}
-
-# A pool changes how a call travels and not what it does: these are enough of each kind of call.
-POOLED = {"test_cycles", "test_engine_lease", "test_outbox"}
-
 ACTION = {Action.LONG: SignalAction.BUY, Action.SHORT: SignalAction.SELL, Action.CLOSE: SignalAction.CLOSE}
 
 

@@ -35,8 +35,8 @@ def strategy_id(desk: Desk) -> UUID:
 
 def take(engine: Store, home: str = HOME, *, is_new: bool = True, watched: bool = True) -> bool:
     """`watched`: as one that has seen the present lease unrenewed for long enough."""
-    tenure = engine.get_engine_lease_holder() if watched else None
-    unrenewed = None if tenure is None or tenure.left_s > 0 else tenure.until
+    lease_holder = engine.get_engine_lease_holder() if watched else None
+    unrenewed = None if lease_holder is None or lease_holder.left_s > 0 else lease_holder.until
     held = engine.hold_engine_lease(home, f"home {home}", TTL_S, is_new=is_new, expired_at=unrenewed)
     return held.run == engine.engine
 
@@ -59,10 +59,10 @@ def test_one_engine_has_the_lease_and_keeps_it(engine: Engine) -> None:
     assert take(first)
     assert not take(second, OTHER_HOME)
     assert take(first, is_new=False)
-    tenure = second.get_engine_lease_holder()
-    assert tenure is not None
-    assert (tenure.run, tenure.epoch, tenure.location) == (first.engine, 1, f"home {HOME}")
-    assert 0 < tenure.left_s <= TTL_S
+    lease_holder = second.get_engine_lease_holder()
+    assert lease_holder is not None
+    assert (lease_holder.run, lease_holder.epoch, lease_holder.location) == (first.engine, 1, f"home {HOME}")
+    assert 0 < lease_holder.left_s <= TTL_S
 
 
 def test_nobody_has_a_lease_that_no_engine_ever_took(store: Store) -> None:
@@ -74,9 +74,9 @@ def test_who_comes_from_the_same_home_takes_it_at_once_and_a_late_renewal_takes_
     assert take(killed)
     assert take(successor)
     assert not take(killed, is_new=False)
-    tenure = successor.get_engine_lease_holder()
-    assert tenure is not None
-    assert (tenure.run, tenure.epoch) == (successor.engine, 2)
+    lease_holder = successor.get_engine_lease_holder()
+    assert lease_holder is not None
+    assert (lease_holder.run, lease_holder.epoch) == (successor.engine, 2)
 
 
 def test_a_lease_that_ran_out_or_was_given_back_is_anybodys_and_the_epoch_goes_on(
@@ -89,9 +89,9 @@ def test_a_lease_that_ran_out_or_was_given_back_is_anybodys_and_the_epoch_goes_o
     assert not first.release_engine_lease()
     assert second.release_engine_lease()
     assert take(third)
-    tenure = third.get_engine_lease_holder()
-    assert tenure is not None
-    assert tenure.epoch == 3
+    lease_holder = third.get_engine_lease_holder()
+    assert lease_holder is not None
+    assert lease_holder.epoch == 3
 
 
 def test_who_takes_over_from_another_home_is_told_and_learns_what_models_were_asked(

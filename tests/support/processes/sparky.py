@@ -176,8 +176,8 @@ def without_strategies(**more: str) -> Iterator[Sparky]:
 def named_for_engine(store: Store) -> Store:
     """What the store records from now on counts as the present engine's; what cannot be asked leaves it as it is."""
     with suppress(SparkyError):
-        tenure = store.get_engine_lease_holder()
-        store.engine = None if tenure is None else tenure.run
+        lease_holder = store.get_engine_lease_holder()
+        store.engine = None if lease_holder is None else lease_holder.run
     return store
 
 

@@ -87,7 +87,7 @@ def test_orders_of_an_entry_whose_position_has_ended_are_cancelled_and_counted()
     world.cleanup.run()
     assert world.account.cancelled == [STOP, TARGET]
     assert world.account.orders == ()
-    assert world.metrics.registry.get_sample_value("sparky_webhook_leftover_orders_total") == 2
+    assert world.metrics.registry.get_sample_value("sparky_webhook_orphan_orders_total") == 2
 
 
 def test_orders_of_a_position_that_is_held_of_others_and_without_a_name_stay() -> None:
