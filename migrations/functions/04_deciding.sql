@@ -43,9 +43,7 @@ language sql stable security definer set search_path = '' as $$
   where u.why is not null
 $$;
 
--- All that one cycle needs. Checked without a lock: an engine that is not the present one pays no model. People's commands
--- name no
--- engine.
+-- All that one cycle needs. Checked without a lock: an engine that is not the present one pays no model. People name no engine.
 create or replace function public.strategy_context(p_strategy_id uuid, p_engine uuid default null) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
@@ -288,19 +286,14 @@ begin
 end
 $$;
 
-revoke execute on function
-  public.running_strategies, public.unattended_positions, public.strategy_context, public.strategy_context_unchecked,
-  public.strategy_equity, public.record_decision(uuid, uuid, jsonb, text, double precision, uuid),
+revoke execute on function public.running_strategies, public.unattended_positions, public.strategy_context,
+  public.strategy_context_unchecked, public.strategy_equity, public.record_decision(uuid, uuid, jsonb, text, double precision, uuid),
   public.record_decision(uuid, uuid, jsonb, jsonb, uuid), public.record_decision_unchecked, public.entry_block_reason,
   public.recorded_decision, public.queue_signal, public.add_expiry, public.pause_strategy, public.pause_strategy_unchecked
   from public, anon, authenticated;
-grant execute on function
-  public.running_strategies, public.unattended_positions, public.strategy_context, public.strategy_equity,
-  public.record_decision(uuid, uuid, jsonb, text, double precision, uuid),
-  public.record_decision(uuid, uuid, jsonb, jsonb, uuid), public.entry_block_reason, public.recorded_decision,
-  public.queue_signal, public.add_expiry,
-  public.pause_strategy
+grant execute on function public.running_strategies, public.unattended_positions, public.strategy_context, public.strategy_equity,
+  public.record_decision(uuid, uuid, jsonb, text, double precision, uuid), public.record_decision(uuid, uuid, jsonb, jsonb, uuid),
+  public.entry_block_reason, public.recorded_decision, public.queue_signal, public.add_expiry, public.pause_strategy
   to service_role;
-revoke execute on function
-  public.strategy_context_unchecked, public.record_decision_unchecked, public.pause_strategy_unchecked
+revoke execute on function public.strategy_context_unchecked, public.record_decision_unchecked, public.pause_strategy_unchecked
   from service_role;

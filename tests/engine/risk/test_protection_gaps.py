@@ -93,7 +93,7 @@ def test_a_value_below_a_large_least_notional_is_a_gap_where_it_is_worth_too_muc
     found = gap(held(str(worth / PRICE)), listed, account())
     assert (
         found
-        == f"opposite positions of the account cover it, and its {worth:.2f} USD are below the least of 500 of an order"
+        == f"opposite positions of the account cover it, and its {worth:.2f} USD are below the minimum notional of 500"
     )
 
 
@@ -110,4 +110,4 @@ def test_the_net_of_an_account_is_signed_and_0_where_it_holds_nothing_of_the_sym
 
 def test_a_position_below_the_least_order_is_told_with_the_least_in_whole_lots() -> None:
     listed = instrument(min_quantity=Decimal("0.0015"))
-    assert describe_too_small(held("0.0010"), listed) == "no order can be for 0.001 held: the least is 0.002"
+    assert describe_too_small(held("0.0010"), listed) == "no order can be for 0.001 held: the minimum is 0.002"

@@ -15,8 +15,9 @@ from engine.venues.live.conditional_orders import (
     SEND_LAG_S,
     TriggerOrders,
 )
+from engine.venues.orders import build_client_order_id
 
-STOP, TARGET, ENTRY = "sl-1", "st-1", "so-1"
+STOP, TARGET, ENTRY = (build_client_order_id("1", letter) for letter in ("l", "t", "o"))
 MARKET = {"symbol": "BTC/USDT:USDT"}
 NOW_MS = 10 * PURGED_AFTER_MS
 

@@ -133,5 +133,5 @@ def test_a_time_that_the_venue_has_not_reached_yet_is_one_window() -> None:
 def test_two_rows_of_one_key_are_one_where_they_agree_and_an_error_where_they_do_not() -> None:
     first, second = trade(1, 5), trade(2, 3)
     assert deduplicate([first, second, first], lambda row: row.trade_id) == [second, first]
-    with pytest.raises(ValueError, match="two different things"):
+    with pytest.raises(ValueError, match="two different rows"):
         deduplicate([first, trade(1, 5, quantity=2)], lambda row: row.trade_id)

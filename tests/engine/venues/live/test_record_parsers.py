@@ -160,7 +160,7 @@ def test_rows_are_those_of_the_symbol_that_was_asked_for() -> None:
     assert parse_rows(rows, "BTCUSDT") is rows
     assert parse_rows([], "BTCUSDT") == []
     assert parse_rows([{"symbol": "ETHUSDT"}], None)
-    with pytest.raises(ValueError, match="asked about BTCUSDT, the venue told of ETHUSDT"):
+    with pytest.raises(ValueError, match="the request was about BTCUSDT, the answer is about ETHUSDT"):
         parse_rows([{"symbol": "ETHUSDT"}], "BTCUSDT")
     answers: tuple[object, ...] = ({}, None, "[]", [None], [[]])
     for answer in answers:
