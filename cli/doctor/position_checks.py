@@ -41,7 +41,7 @@ def check_positions(settings: Settings, store: Store) -> CheckResult:
     held = _list_positions_of_running(strategies) if monitor is None and _has_no_running_engine(settings, store) else []
     idle = list(_find_ineffective_stops(output.to_json_data(store.list_held_positions())))
     if not unattended_rows and not held:
-        return ok("positions", "; ".join(("a running strategy steers each that is a strategy's", *idle)))
+        return ok("positions", "; ".join(("each position of a strategy is steered by a running one", *idle)))
     found, remedies = (
         build_unattended_warnings(unattended_rows, output_encoding()),
         [_build_closing_remedy(unattended_rows)] if unattended_rows else [],
