@@ -17,7 +17,7 @@ from actors.messages import (
 )
 from actors.runtime.actor import Actor, Peers, ReplyFuture
 from actors.runtime.messages import ChildEnded, ErrorReply, Message
-from actors.strategy_process import parse_strategy_id
+from actors.strategy_process_names import parse_strategy_id
 from engine.domain.completion import LIMIT_WORDS
 from engine.domain.provider_messages import describe_refusal
 from engine.llm.model_availability import ACCOUNT, Availability

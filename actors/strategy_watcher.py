@@ -11,7 +11,7 @@ import structlog
 from actors.messages import LlmDemand, LlmDemandReport, StrategyChanged, UnattendedPositions
 from actors.runtime.actor import Actor, Peers
 from actors.runtime.messages import ChildParked, DesiredChild, DesiredChildren, Message
-from actors.strategy_process import build_process_name, parse_strategy_id
+from actors.strategy_process_names import build_process_name, parse_strategy_id
 from engine.domain.errors import Superseded
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.platform.settings.component_settings import StrategyWatcherSettings

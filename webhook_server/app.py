@@ -21,7 +21,6 @@ from webhook_server.background.jobs import JobRunner, build_account_jobs, build_
 from webhook_server.background.lease import Lease
 from webhook_server.background.mark_to_market import MarkToMarket
 from webhook_server.background.paper_catch_up import PaperCatchUp
-from webhook_server.background.protection_watchdog import ProtectionWatchdog
 from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
@@ -36,6 +35,7 @@ from webhook_server.http.routes import RouteHandlers, build_router
 from webhook_server.http.security_headers import SecurityHeadersMiddleware
 from webhook_server.intake.auth import CachedSecrets
 from webhook_server.metrics import Metrics
+from webhook_server.protection.protection_watchdog import ProtectionWatchdog
 from webhook_server.reconciliation.account_checks import AccountChecks
 from webhook_server.reconciliation.orphan_orders import OrphanOrderCleanup
 from webhook_server.reconciliation.reconciliation import Reconciliation

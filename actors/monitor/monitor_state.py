@@ -21,7 +21,7 @@ from actors.messages import (
 from actors.monitor.problems import find_database_problems, find_provider_problems
 from actors.monitor.status_totals import SavedSamples, sum_saved_samples
 from actors.runtime.messages import ChildParked, ChildReport, SupervisorReport
-from actors.strategy_process import PREFIX as STRATEGY_PREFIX
+from actors.strategy_process_names import PREFIX as STRATEGY_PREFIX
 from engine.domain.signal import SignalOutcome
 from engine.platform.metrics import BREAKER_STATES, OUTBOX_LASTS_S, PARKED, Metrics, label
 

@@ -67,7 +67,7 @@ def execute_adoption(store: Store, account: LiveVenue, observation: Observation,
     May be killed at any point: orders are found again by client order id, and booking is atomic. Raises SparkyError if
     a signal is being executed, one of the orders fills meanwhile, or the books have changed.
     """
-    from webhook_server.execution.position_protection import is_unbooked_exit
+    from webhook_server.protection.position_protection import is_unbooked_exit
 
     account_symbol = observation.account_symbol
     if observation.books.is_under_way:  # before anything is cancelled; the database asks again
@@ -98,8 +98,8 @@ def execute_adoption(store: Store, account: LiveVenue, observation: Observation,
 
 def _replace_protection(account: LiveVenue, position: Position) -> list[str]:
     """Replaces the protective orders of a position, but not those that have filled. Returns error messages."""
-    from webhook_server.background.protection_orders import get_order_id
-    from webhook_server.execution.position_protection import build_protection, is_unbooked_exit, split_protection
+    from webhook_server.protection.position_protection import build_protection, is_unbooked_exit, split_protection
+    from webhook_server.protection.protection_orders import get_order_id
 
     failures = []
     wanted = split_protection(build_protection(position, position.quantity)) if list_protective_orders(position) else ()
@@ -143,7 +143,7 @@ def _find_triggered_exits(account: LiveVenue, observation: Observation) -> tuple
 
 
 def _find_filled_order(account: LiveVenue, position: Position, name: str) -> OrderResult | None:
-    from webhook_server.execution.position_protection import is_unbooked_exit
+    from webhook_server.protection.position_protection import is_unbooked_exit
 
     order = account.find_order(position.symbol, name)
     return order if order is not None and order.quantity > 0 and is_unbooked_exit(order, position) else None

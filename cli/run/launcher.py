@@ -22,7 +22,7 @@ from actors.runtime.messages import Ack, RestartChild
 from actors.runtime.messaging import MessageClient
 from actors.runtime.state_dir import prepare_run_dir
 from actors.runtime.systemd import Notifier
-from actors.strategy_process import build_process_name
+from actors.strategy_process_names import build_process_name
 from cli import key_file, running_instance
 from cli.output import MAX_SENTENCE, say, say_lines
 from cli.run import process_plan

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from actors.engine_lease import STANDBY
 from actors.runtime.child_spec import ChildSpec, ExhaustedRestarts, ReportRecipients, RestartPolicy, SupervisionPlan
 from actors.runtime.messages import DesiredChild
-from actors.strategy_process import PREFIX as STRATEGY_PREFIX
+from actors.strategy_process_names import PREFIX as STRATEGY_PREFIX
 from engine.deciding.decision_record import RECORD_RETRY_S
 from engine.platform.errors import ConfigurationError
 from engine.platform.http.addresses import build_base_url, loopback_for_wildcard

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from actors.strategy_process import PREFIX as STRATEGY_PREFIX
+from actors.strategy_process_names import PREFIX as STRATEGY_PREFIX
 from engine.risk.strategy_state import is_running
 
 UNKNOWN: Final = "unknown"

@@ -20,7 +20,7 @@ from actors.messages import (
 )
 from actors.rate_limiter import make
 from actors.runtime.messages import ChildEnded, ErrorReply
-from actors.strategy_process import build_process_name
+from actors.strategy_process_names import build_process_name
 from engine.platform.errors import CycleSkipped
 from engine.platform.settings.settings import Settings
 from tests.support.clients.local_peers import LocalPeers

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from actors.messages import StrategyChanged
 from actors.runtime.messages import ChildParked, DesiredChildren, Tick
-from actors.strategy_process import build_process_name
+from actors.strategy_process_names import build_process_name
 from actors.strategy_watcher import StrategyWatcher
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import StrategyStatus

@@ -18,8 +18,8 @@ from tests.support.factories.entry_values import NOW, USER, order, position
 from tests.webhook_server.market import LiveAccount, Market
 from webhook_server.execution.entry_legs import LegExecutor
 from webhook_server.execution.execution_context import Request, TradeContext
-from webhook_server.execution.position_protection import build_protection
 from webhook_server.metrics import Metrics
+from webhook_server.protection.position_protection import build_protection
 
 START_S: Final = 1_000.0
 SLIPPAGE_PERCENT: Final = Decimal("0.02")

@@ -17,9 +17,9 @@ from engine.store.store import Store
 from webhook_server.background.funding import INTERVAL_S as FUNDING_EVERY_S
 from webhook_server.background.funding import FundingJob
 from webhook_server.background.mark_to_market import MarkToMarket
-from webhook_server.background.protection_watchdog import ProtectionWatchdog
 from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
+from webhook_server.protection.protection_watchdog import ProtectionWatchdog
 from webhook_server.reconciliation import reconciliation
 from webhook_server.reconciliation.orphan_orders import OrphanOrderCleanup
 from webhook_server.reconciliation.reconciliation import Reconciliation

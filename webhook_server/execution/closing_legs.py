@@ -37,7 +37,7 @@ from webhook_server.execution.leg_orders import (
     to_retryable,
 )
 from webhook_server.execution.legs import Legs
-from webhook_server.execution.position_protection import TriggeredExit
+from webhook_server.protection.position_protection import TriggeredExit
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument
 from webhook_server.reconciliation.outside_exits import DUST, build_orderless_exit
 

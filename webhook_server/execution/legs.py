@@ -20,8 +20,8 @@ from webhook_server.execution.execution_context import (
     end_on_configuration_error,
 )
 from webhook_server.execution.leg_orders import find_order, place_order
-from webhook_server.execution.position_protection import PositionProtection, TriggeredExit
 from webhook_server.metrics import Metrics
+from webhook_server.protection.position_protection import PositionProtection, TriggeredExit
 
 FILL_KINDS: Final[dict[str, Literal["open", "close", "rest", "undo"]]] = {
     OPEN: "open",

@@ -27,7 +27,6 @@ from webhook_server.execution.execution_context import (
     keep_request_open,
 )
 from webhook_server.execution.exit_legs import ExitExecutor, ExitResult, combine_fills
-from webhook_server.execution.position_protection import TriggeredExit, protective_order_ids
 from webhook_server.execution.results import (
     AnswerEncoder,
     Booked,
@@ -44,6 +43,7 @@ from webhook_server.execution.results import (
     Unprotected,
 )
 from webhook_server.metrics import Metrics
+from webhook_server.protection.position_protection import TriggeredExit, protective_order_ids
 from webhook_server.reconciliation.account_checks import AccountFault
 from webhook_server.reconciliation.symbol_reconciliation import SymbolReconciler
 

@@ -19,8 +19,8 @@ from engine.venues.ccxt_client.request_weight import low_priority
 from engine.venues.orders import PROTECTIVE_LETTERS, build_client_order_id
 from engine.venues.venue import LiveVenue
 from webhook_server.clock import Clock
-from webhook_server.execution.position_protection import protective_order_ids
 from webhook_server.metrics import Metrics
+from webhook_server.protection.position_protection import protective_order_ids
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument
 from webhook_server.reconciliation.symbol_comparison import SymbolKey
 from webhook_server.venue_registry import Venues

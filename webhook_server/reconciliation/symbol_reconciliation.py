@@ -20,14 +20,14 @@ from engine.store.venue_record import RecordProgress, SymbolFacts
 from engine.venues.ccxt_client.request_weight import low_priority
 from engine.venues.orders import is_own_order_id, is_protective_order_id
 from engine.venues.venue import LiveVenue
-from webhook_server.execution.position_protection import (
+from webhook_server.metrics import Metrics
+from webhook_server.protection.position_protection import (
     STOP_LOSS_REASON,
     TAKE_PROFIT_REASON,
     find_fired_reason,
     is_unbooked_exit,
     protective_order_ids,
 )
-from webhook_server.metrics import Metrics
 from webhook_server.reconciliation.attribution import AttributedExit, Attribution, attribute_trades
 from webhook_server.reconciliation.delisting import DelistedReconciler
 from webhook_server.reconciliation.open_order_cache import find_listed_instrument, is_delisted

@@ -16,7 +16,7 @@ from actors import messages
 from actors.monitor import actor as monitor
 from actors.monitor.monitor_state import REPORT_STALE_AFTER_S, MonitorState
 from actors.runtime import messages as runtime_messages
-from actors.strategy_process import build_process_name
+from actors.strategy_process_names import build_process_name
 from engine.platform.errors import ConfigurationError
 from engine.platform.metrics import Metrics
 from engine.platform.settings.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 
 from actors import messages
 from actors.runtime import messages as runtime_messages
-from actors.strategy_process import build_process_name
+from actors.strategy_process_names import build_process_name
 from tests.support.factories.monitored import CHILD, STRATEGY, Running, child, cycle, report
 
 

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from actors.runtime.child_spec import ChildSpec, RestartPolicy
 from actors.runtime.messages import DesiredChild
-from actors.strategy_process import parse_strategy_id
+from actors.strategy_process_names import parse_strategy_id
 from cli.run import process_plan
 from engine.platform.errors import ConfigurationError
 from engine.platform.settings.settings import Settings, read_environment

@@ -11,7 +11,7 @@ from engine.domain.positions import Position, Side
 from engine.venues.orders import OrderResult, OrderStatus, Protection
 from tests.support.factories.entry_values import position
 from tests.webhook_server.legs import ScriptedAccount, SizedMarket, build_legs, build_trade, hold_live
-from webhook_server.execution.position_protection import (
+from webhook_server.protection.position_protection import (
     PositionProtection,
     build_protection,
     fetch_unlisted_orders,

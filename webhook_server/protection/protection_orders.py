@@ -9,7 +9,7 @@ from engine.venues.account_state import OpenOrder
 from engine.venues.instrument import Instrument
 from engine.venues.orders import OrderResult, OrderStatus, Protection
 from engine.venues.venue import LiveVenue
-from webhook_server.execution.position_protection import (
+from webhook_server.protection.position_protection import (
     STOP_LOSS_REASON,
     TAKE_PROFIT_REASON,
     build_protection,

@@ -24,15 +24,11 @@ from engine.venues.ccxt_client.request_weight import low_priority
 from engine.venues.instrument import Instrument
 from engine.venues.orders import Protection
 from engine.venues.venue import LiveVenue
-from webhook_server.background.protection_orders import (
-    compare_orders,
-    get_exit_reason,
-    get_order_id,
-    place_or_find_filled,
-)
 from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.execution.executor import OrderExecutor
-from webhook_server.execution.position_protection import (
+from webhook_server.locks import LockTimeout
+from webhook_server.metrics import Metrics
+from webhook_server.protection.position_protection import (
     STOP_LOSS_REASON,
     TAKE_PROFIT_REASON,
     build_protection,
@@ -42,8 +38,12 @@ from webhook_server.execution.position_protection import (
     to_placed_protection,
     with_new_ids,
 )
-from webhook_server.locks import LockTimeout
-from webhook_server.metrics import Metrics
+from webhook_server.protection.protection_orders import (
+    compare_orders,
+    get_exit_reason,
+    get_order_id,
+    place_or_find_filled,
+)
 from webhook_server.reconciliation.open_order_cache import OpenOrderCache, find_listed_instrument
 from webhook_server.reconciliation.unavailable_accounts import UnavailableAccounts
 from webhook_server.venue_registry import Venues

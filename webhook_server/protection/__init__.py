@@ -1,0 +1,1 @@
+"""Stop-loss and take-profit orders of positions: placed, taken down, and watched over."""
