@@ -139,7 +139,7 @@ class EngineLease(Actor):
         self._send_lease_deadline(0.0)
         reason = f"another engine runs on this database: {holder.location}"
         if was_held:
-            logger.warning("lease_lost", epoch=holder.epoch, engine=holder.location)
+            logger.warning("engine_lease_lost", epoch=holder.epoch, engine=holder.location)
         if was_held or (not self._is_standby and holder.left_s > 0):
             lost = "this engine's lease was taken: " if was_held else ""
             since = f"{holder.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -183,8 +183,8 @@ class EngineLease(Actor):
     def _name_event(self, state: EngineState) -> str:
         """The log event of a change from the present state to `state`."""
         if state.state == "running":  # an engine that held the lease through an outage of the database has it still
-            return "store_recovered" if self._state is not None and self._state.is_held else "lease_acquired"
-        return "waiting_for_database" if state.state == "waiting" else "standing_by"
+            return "store_recovered" if self._state is not None and self._state.is_held else "engine_lease_acquired"
+        return "waiting_for_database" if state.state == "waiting" else "engine_standing_by"
 
 
 def home_identity(home: Path) -> str:

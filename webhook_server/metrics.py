@@ -58,8 +58,8 @@ class Metrics:
             "not be undone either, or after it was found missing (exit, undo, loss).",
             "after",
         )
-        self.protection_restored = Counter(
-            "sparky_webhook_protection_restored_total",
+        self.protection_replaced = Counter(
+            "sparky_webhook_protection_replaced_total",
             "Live positions whose missing protection was placed again.",
             registry=self.registry,
         )

@@ -217,7 +217,7 @@ def select_for_memory_sample(children: Iterable[Child], limit: int) -> list[Chil
 
 def describe_parking(child: Child) -> str:
     crashes = (
-        f"{len(child.crash_times)} deaths in {RESTART_WINDOW_S:.0f} s" if len(child.crash_times) > 1 else "its death"
+        f"{len(child.crash_times)} crashes in {RESTART_WINDOW_S:.0f} s" if len(child.crash_times) > 1 else "its crash"
     )
     return f"parked after {crashes}, the last by {child.cause}"
 

@@ -1,5 +1,5 @@
 """Logs the progress of the children for a person: which is ready after how long, which stops, which is parked; the
-supervisor itself logs deaths."""
+supervisor itself logs crashes."""
 
 import time
 from collections.abc import Collection

@@ -56,12 +56,12 @@ def test_a_parked_strategy_is_paused_with_the_reason_and_its_last_words(
 ) -> None:
     strategy_id = running_strategy(store, "unlucky")
     (wanted,) = store.list_running_strategies()
-    why = {"reason": "parked after 6 deaths", "traceback": "Traceback …"}
+    why = {"reason": "parked after 6 crashes", "traceback": "Traceback …"}
     watcher.tell(ChildParked(name=build_process_name(strategy_id), revision=wanted.revision, **why))
     assert wanted_now(watcher, ear) == set()
     row = store.get_strategy(strategy_id)
     assert row is not None
-    assert (row.status, row.paused_reason, row.paused_traceback) == ("paused", "parked after 6 deaths", "Traceback …")
+    assert (row.status, row.paused_reason, row.paused_traceback) == ("paused", "parked after 6 crashes", "Traceback …")
     assert row.paused_at is not None
 
 
@@ -73,7 +73,7 @@ def test_a_row_that_somebody_has_changed_since_is_not_paused_for_what_was_before
     store.set_strategy_status(strategy_id, StrategyStatus.PAUSED)
     store.set_strategy_status(strategy_id, StrategyStatus.RUNNING)
     watcher.tell(
-        ChildParked(name=build_process_name(strategy_id), revision=before.revision, reason="parked after 6 deaths")
+        ChildParked(name=build_process_name(strategy_id), revision=before.revision, reason="parked after 6 crashes")
     )
     assert wanted_now(watcher, ear) == {"resumed"}
 

@@ -59,7 +59,7 @@ def test_a_strategy_that_keeps_crashing_is_parked_with_its_last_traceback(run_di
         running.wait_for(f"strategy-{strategy_id}", "parked")
         told = told_of_parking(wanted)
         assert told["name"] == f"strategy-{strategy_id}"
-        assert "6 deaths" in told["reason"]
+        assert "6 crashes" in told["reason"]
         assert "as it was told to" in told["traceback"]
         seen = len(running.events)
         strategies_file(run_dir, strategy_id, revision="2")

@@ -70,7 +70,7 @@ def test_no_cool_down_grows_by_a_clock_that_is_set_back(jump: float) -> None:
 
 @given(st.sampled_from([HOUR_S, -HOUR_S]))
 def test_restart_intensity_survives_a_jump(jump: float) -> None:
-    """Forward the old deaths are forgotten; back they count on, so a loop still ends."""
+    """Forward the old crashes are forgotten; back they count on, so a loop still ends."""
     spec = ChildSpec("s", "m:f", "actor", 0, ProcessSettings(), restart=RestartPolicy.TRANSIENT)
     strategy = Child(replace(spec, on_exhausted=ExhaustedRestarts.PARK, is_dynamic=True), 0)
     verdicts = [restart_policy.decide_restart(strategy, 9, 10_000.0 + second) for second in range(3)]

@@ -29,4 +29,4 @@ def test_failures_are_counted_on_across_the_death_of_the_process_that_counted_th
         paused = next(row for row in store.list_strategies() if str(row.id) == key)
     assert 5 <= len(faults) <= 6  # six when the kill came between a record and its count
     assert paused.paused_reason
-    assert "deaths" not in paused.paused_reason
+    assert "crashes" not in paused.paused_reason

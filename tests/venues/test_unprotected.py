@@ -106,8 +106,8 @@ def test_protection_that_somebody_cancelled_at_the_venue_is_placed_again(floor: 
     with capture_logs() as lines:
         floor.server.protection_watchdog.run()
     assert names(floor) == {floor.order_id("a", "l"), floor.order_id("a", "t")}
-    assert [line["log_level"] for line in lines if line["event"] == "protection_restored"] == ["warning"]
-    assert floor.metric("protection_restored_total") == 1
+    assert [line["log_level"] for line in lines if line["event"] == "protection_replaced"] == ["warning"]
+    assert floor.metric("protection_replaced_total") == 1
     assert floor.metric("unprotected_positions") == 0
 
 

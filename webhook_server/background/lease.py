@@ -57,7 +57,7 @@ class Lease:
         try:
             self._store.release_webhook_lease(self.owner)
         except SparkyError as error:
-            logger.warning("lease_not_released", reason=str(error))  # it expires by itself
+            logger.warning("webhook_lease_not_released", reason=str(error))  # it expires by itself
 
     def _run(self) -> None:
         while not self._stopping.wait(RENEW_S if self.is_held else POLL_S):
@@ -68,15 +68,15 @@ class Lease:
             is_held = self._store.hold_webhook_lease(self.owner, TTL_S)
         except SparkyError as error:
             # `is_held` stays: without a database nothing executes anyway, and waiting signals should survive a blink.
-            logger.warning("lease_unknown", reason=str(error))
+            logger.warning("webhook_lease_unknown", reason=str(error))
             return
         was_held, self._is_held = self._is_held, is_held
         if is_held and was_held is False:  # the usual start is not logged
-            logger.info("lease_acquired", owner=self.owner)
+            logger.info("webhook_lease_acquired", owner=self.owner)
         elif not is_held and was_held is None:
-            logger.info("standing_by", owner=self.owner)
+            logger.info("webhook_standing_by", owner=self.owner)
         elif not is_held and was_held:
-            logger.warning("lease_lost", owner=self.owner)
+            logger.warning("webhook_lease_lost", owner=self.owner)
             self.on_lost()
         self._metrics.is_active.set(is_held)
 

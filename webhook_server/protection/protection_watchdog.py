@@ -258,9 +258,9 @@ class ProtectionWatchdog:
         if failures:
             self._metrics.protection_failures.labels("loss").inc()
             return ProtectionState(missing="; ".join(failures))
-        self._metrics.protection_restored.inc()
+        self._metrics.protection_replaced.inc()
         # A warning although it is repaired: no line before it says that the order was missing at the venue.
-        logger.warning("protection_restored", symbol=position.symbol, position=str(position.id))
+        logger.warning("protection_replaced", symbol=position.symbol, position=str(position.id))
         return ProtectionState()
 
     def _find_obstacle(self, position: Position) -> str | None:

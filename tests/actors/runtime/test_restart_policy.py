@@ -40,9 +40,11 @@ def with_fields(spec: ChildSpec, **more: object) -> Child:
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
-def test_the_wait_before_a_restart_is_bounded_and_never_shrinks_below_half_its_step(deaths: int, random: float) -> None:
-    wait = restart_policy.restart_backoff_s(deaths, random)
-    step = min(MAX_BACKOFF_S, 0.1 * 2 ** min(deaths - 1, 16))
+def test_the_wait_before_a_restart_is_bounded_and_never_shrinks_below_half_its_step(
+    crashes: int, random: float
+) -> None:
+    wait = restart_policy.restart_backoff_s(crashes, random)
+    step = min(MAX_BACKOFF_S, 0.1 * 2 ** min(crashes - 1, 16))
     assert step / 2 <= wait <= step
 
 
@@ -53,11 +55,11 @@ def test_the_first_restart_leaves_time_to_tick_again_within_half_a_second() -> N
 @given(st.lists(st.floats(0.01, 400), min_size=1, max_size=40))
 def test_a_strategy_is_parked_exactly_when_more_than_five_deaths_fall_into_the_window(gaps: list[float]) -> None:
     strategy = dynamic_child()
-    now, deaths = 0.0, []
+    now, crashes = 0.0, []
     for gap in gaps:
         now += gap
-        deaths.append(now)
-        recent = sum(now - at <= RESTART_WINDOW_S for at in deaths)
+        crashes.append(now)
+        recent = sum(now - at <= RESTART_WINDOW_S for at in crashes)
         verdict = restart_policy.decide_restart(strategy, CRASH, now)
         assert (verdict is RestartDecision.PARK) == (recent > MAX_RESTARTS)
         if verdict is RestartDecision.PARK:
@@ -165,7 +167,7 @@ def test_a_child_may_close_in_another_stage_than_it_starts_in() -> None:
 def test_a_reason_to_park_counts_the_deaths_and_names_the_last() -> None:
     strategy = dynamic_child(cause="stalled")
     strategy.crash_times.extend([1.0, 2.0])
-    assert restart_policy.describe_parking(strategy) == "parked after 2 deaths in 300 s, the last by stalled"
+    assert restart_policy.describe_parking(strategy) == "parked after 2 crashes in 300 s, the last by stalled"
 
 
 def test_specs_of_equal_settings_are_equal_whatever_their_child_is_called() -> None:

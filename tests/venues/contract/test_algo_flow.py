@@ -94,4 +94,4 @@ def test_orders_that_the_list_leaves_out_are_not_sent_again(floor: Floor) -> Non
     for _ in range(3):
         floor.server.protection_watchdog.run()
     assert len(account.orders) == sent
-    assert floor.metric("protection_restored_total") == floor.metric("unprotected_positions") == 0
+    assert floor.metric("protection_replaced_total") == floor.metric("unprotected_positions") == 0

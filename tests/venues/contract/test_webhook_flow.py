@@ -68,7 +68,7 @@ def test_ten_rounds_of_the_watch_send_nothing_twice(floor: Floor) -> None:
         floor.server.protection_watchdog.run()
     assert orders_sent(floor) == sent
     assert names(floor) == both(floor, "a")
-    assert floor.metric("unprotected_positions") == floor.metric("protection_restored_total") == 0
+    assert floor.metric("unprotected_positions") == floor.metric("protection_replaced_total") == 0
 
 
 def test_what_was_cancelled_at_the_venue_is_restored_once(floor: Floor) -> None:
