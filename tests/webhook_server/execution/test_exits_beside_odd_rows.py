@@ -51,3 +51,17 @@ def test_a_capital_that_is_no_number_hides_no_margin_of_others(site: Site) -> No
     wallets = {str(margin.position_id): margin.wallet_usd for margin in site.store.list_paper_margins()}
     owners: dict[str, str] = dict(site.sql("select id::text, strategy_id::text from positions"))
     assert {owners[position]: wallet is None for position, wallet in wallets.items()} == {ill: True, well: False}
+
+
+@pytest.mark.parametrize("is_paper", [True, False])
+@pytest.mark.parametrize("leverage", [0, -3])
+def test_a_position_with_less_than_no_leverage_is_closed_and_booked(site: Site, leverage: int, is_paper: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    site.credentials()
+    strategy = str(site.strategy(is_paper_trading=is_paper))
+    site.sender.engine(strategy_id=strategy)
+    site.sql("update positions set leverage = %s", leverage)
+    answer = site.sender.engine(strategy_id=strategy, action="CLOSE")
+    assert (answer.status_code, answer.json().get("action")) == (200, "closed"), answer.text
+    assert site.store.list_open_positions() == ()
+    assert len(site.account.orders) == (0 if is_paper else 2)
+    assert len(site.store.list_trades()) == 1
