@@ -76,8 +76,8 @@ class MessageClient:
         while answer is None:
             connection.wait_for_peer(message.deadline)
             serial = next(self._serials).to_bytes(8, "big")
-            connection.socket.send_multipart([serial, *encoded])
-            answer = connection.wait_for_reply(serial, message.deadline)
+            if connection.send_now([serial, *encoded]):
+                answer = connection.wait_for_reply(serial, message.deadline)
         return _check_reply(name, decode(*answer), reply)
 
     def tell(self, name: str, message: Message) -> None:
@@ -88,9 +88,10 @@ class MessageClient:
         connection = self._get_connection(name)
         connection.drain_connection_events()
         try:
-            connection.socket.send_multipart([b"", *encode(message)], zmq.NOBLOCK)
+            is_sent = connection.send_now([b"", *encode(message)])
         except zmq.ZMQError:
-            self.dropped += 1
+            is_sent = False
+        self.dropped += not is_sent
 
     def _get_connection(self, name: str) -> "_Connection":
         """This thread's connection to `name`. The least recently used one is closed when there are too many."""
@@ -131,6 +132,15 @@ class _Connection:
                 return
             if not _poll_ready({events: zmq.POLLIN, self.socket: zmq.POLLOUT}, deadline):
                 raise CycleSkipped(SkipKind.for_absent_peer(self._name), f"{self._name} is not there")
+
+    def send_now(self, frames: list[bytes]) -> bool:
+        """Whether the message was sent. Never waits: the peer may have ended since `wait_for_peer` returned, and a send
+        that waits for its successor knows no deadline."""
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
 
     def wait_for_reply(self, serial: bytes, deadline: float) -> tuple[bytes, bytes] | None:
         """Type and body of the reply to `serial`; None when there is another connection, on which it was not asked.

@@ -57,7 +57,8 @@ def round_for_books(value: Decimal) -> Decimal:
 
     Raises ValueError for NaN, infinity, and 10^20 or more.
     """
-    if not value.is_finite() or value.adjusted() >= UPPER_BOUND.adjusted():
+    is_huge = not value.is_zero() and value.adjusted() >= UPPER_BOUND.adjusted()  # zero may have any exponent
+    if not value.is_finite() or is_huge:
         raise ValueError("is no figure of the books")
     rounded = _BOOKED.plus(value)
     coarser = rounded.quantize(_FINEST, context=_QUANTIZED)

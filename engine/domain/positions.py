@@ -2,10 +2,10 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from engine.platform.values import Row, Utc
 
@@ -37,6 +37,12 @@ class MarginMode(StrEnum):
     CROSS = "cross"
 
 
+def _at_least_one(leverage: int) -> int:
+    """Rows of the original system may hold less, which no fill can have: an exit must not fail once its order is
+    made."""
+    return max(1, leverage)
+
+
 class Position(Row):
     """The position of one strategy (or, without one, of a person) in one symbol.
 
@@ -55,7 +61,7 @@ class Position(Row):
     position_size_usd: Decimal
     fees_usd: Decimal = Decimal(0)
     funding_usd: Decimal = Decimal(0)  # since it was opened, positive when received
-    leverage: int = 1
+    leverage: Annotated[int, AfterValidator(_at_least_one)] = 1
     margin_mode: MarginMode | None = None
     current_price: Decimal | None = None
     unrealized_pnl_usd: Decimal | None = None

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Annotated, Final
 from uuid import UUID
+
+from pydantic import BeforeValidator
 
 from engine.domain.positions import MarginMode
 from engine.platform.values import Frozen, Row
 from engine.store.transport.rpc import Rpc
+
+_NON_FINITE: Final = ("NaN", "Infinity", "-Infinity")  # as PostgreSQL's JSON has them
 
 
 class HeldMargin(Row):
@@ -30,17 +35,22 @@ class EntryMargin(Row):
     others: tuple[HeldMargin, ...] = ()
 
 
+def _drop_non_finite(value: object) -> object:
+    return None if value in _NON_FINITE else value
+
+
 class PaperMargin(Row):
     """Data for the margin of a paper position; times are the venue's.
 
     `entered_ms` is its last entry or addition, `changed_ms` its last change (with cross margin, of any position of its
-    strategy), `wallet_usd` the capital plus realised P&L of its strategy (None: it has no strategy).
+    strategy), `wallet_usd` the capital plus realised P&L of its strategy (None: it has no strategy, or a capital that
+    is no number: one such row must not make the margins of all others unreadable).
     """
 
     position_id: UUID
     entered_ms: int | None = None
     changed_ms: int | None = None
-    wallet_usd: Decimal | None = None
+    wallet_usd: Annotated[Decimal | None, BeforeValidator(_drop_non_finite)] = None
 
 
 class MarginUpdate(Frozen):

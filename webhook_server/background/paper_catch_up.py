@@ -65,8 +65,9 @@ class PaperCatchUp:
         # position.
         if request.position_id is not None or (signal.strategy_id is None and signal.environment == "production"):
             return
-        own = self._store.list_strategy_positions(request.user_id, signal.exchange, signal.strategy_id)
-        paper = [position for position in own if position.is_paper]
+        # Without rows that cannot be read: one in another symbol is no reason to refuse this exit.
+        readable = self._store.list_open_positions(request.user_id, signal.strategy_id, signal.exchange)
+        paper = [each for each in readable if each.is_paper and each.strategy_id == signal.strategy_id]
         held = [
             position
             for position in paper

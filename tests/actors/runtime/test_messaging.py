@@ -11,7 +11,7 @@ import zmq
 
 from actors.messages import AcquirePermit, OutboxState, Permit
 from actors.runtime.messages import Ack, ErrorReply, Message
-from actors.runtime.messaging import MessageClient, MessageServer, address, encode
+from actors.runtime.messaging import MessageClient, MessageServer, _Connection, address, encode
 from engine.platform.errors import CycleSkipped, SkipKind
 
 NEW_CONNECTIONS = 60
@@ -189,6 +189,34 @@ def test_what_was_asked_of_a_peer_that_died_is_asked_of_its_successor(
         assert link.ask("limiter", ask(120.0), Permit) == permit
         assert time.monotonic() - began < 60
         dying.result().close()
+
+
+def test_an_ask_whose_peer_ends_just_before_it_is_sent_ends_at_its_deadline(
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    impatient_link: MessageClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door, wait_for_peer = MessageServer(context, tmp_path, "limiter"), _Connection.wait_for_peer
+    ended: list[CycleSkipped] = []
+
+    def end_after_the_look(connection: _Connection, deadline: float) -> None:
+        wait_for_peer(connection, deadline)
+        door.socket.close(linger=0)
+        while connection.socket.poll(0, zmq.POLLOUT):
+            time.sleep(0.001)
+
+    def ask_once() -> None:
+        try:
+            impatient_link.ask("limiter", ask(0.3), Permit)
+        except CycleSkipped as skipped:
+            ended.append(skipped)
+
+    monkeypatch.setattr(_Connection, "wait_for_peer", end_after_the_look)
+    asking = threading.Thread(target=ask_once, daemon=True)  # a send that waits for a successor would never end
+    asking.start()
+    asking.join(20)
+    assert [str(skipped) for skipped in ended] == ["limiter is not there"]
 
 
 def test_an_ask_is_sent_once_while_its_peer_lives(

@@ -52,6 +52,7 @@ def test_whole_steps_are_never_beyond_the_value(value: Decimal, step: Decimal) -
 @pytest.mark.parametrize(
     ("value", "kept"),
     [
+        ("0E+30", "0"),
         ("0.000000000007", "0.000000000007"),
         ("123456789012345678.12345678901", "123456789012345678.12345678901"),
         ("1." + "3" * 60, "1." + "3" * 39),
