@@ -37,7 +37,7 @@ class MarginMode(StrEnum):
     CROSS = "cross"
 
 
-def _at_least_one(leverage: int) -> int:
+def _raise_to_one(leverage: int) -> int:
     """Rows of the original system may hold less, which no fill can have: an exit must not fail once its order is
     made."""
     return max(1, leverage)
@@ -61,7 +61,7 @@ class Position(Row):
     position_size_usd: Decimal
     fees_usd: Decimal = Decimal(0)
     funding_usd: Decimal = Decimal(0)  # since it was opened, positive when received
-    leverage: Annotated[int, AfterValidator(_at_least_one)] = 1
+    leverage: Annotated[int, AfterValidator(_raise_to_one)] = 1
     margin_mode: MarginMode | None = None
     current_price: Decimal | None = None
     unrealized_pnl_usd: Decimal | None = None
