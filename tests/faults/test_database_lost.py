@@ -36,7 +36,7 @@ class Database:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.server = EmbeddedPostgres(home, {"max_connections": MAX_CONNECTIONS, "list_listen_addresses": ""})
+        self.server = EmbeddedPostgres(home, {"max_connections": MAX_CONNECTIONS, "listen_addresses": ""})
 
     def run(self, *statements: str, options: str = "") -> None:
         with psycopg.connect(self.server.dsn, autocommit=True, options=options) as connection:
