@@ -17,7 +17,7 @@ from tests.support.processes.commands import ROOT, SPARKY
 from tests.support.processes.descriptors import CLOSED, FULL, closing
 from tests.support.processes.directories import short_directory
 from tests.support.processes.sparky import Sparky
-from tests.support.processes.supervised import wait_for
+from tests.support.processes.supervised import is_alive, wait_for
 from tests.support.processes.terminal import Terminal
 
 
@@ -33,7 +33,13 @@ def has_traded(sparky: Sparky) -> bool:
 
 
 def standard_streams(process: psutil.Process) -> set[str]:
-    return {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in (0, 1, 2)}
+    """Where its three streams lead; nothing of a process that is ending, such as a session of the database: it has
+    closed its descriptors before it is gone."""
+    try:
+        return {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in (0, 1, 2)}
+    except FileNotFoundError:
+        wait_for(lambda: not is_alive(process.pid), f"the end of {process.pid}, which has closed its streams")
+        return set()
 
 
 def stopped(sparky: Sparky) -> int:
