@@ -1,6 +1,6 @@
 """The books against what happened: every fill, position, trade and dollar, as the venue's own record has them too."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -14,6 +14,7 @@ from engine.domain.positions import Side
 from engine.store.embedded.embedded_postgres import build_dsn
 from engine.store.store import Store
 from engine.venues.live.ccxt_venue import CcxtVenue
+from tests.support.clients.account_checks import Traded
 from tests.support.clients.trading import SYMBOLS
 from tests.support.factories.bookkeeping import Book
 from tests.support.processes.sparky import Sparky
@@ -21,7 +22,6 @@ from tests.support.processes.sparky import Sparky
 CAPITAL = Decimal(10_000)
 
 BookKey = tuple[UUID, str, bool]
-Traded = tuple[Decimal, Decimal, Decimal]  # quantity, price or value, and fee
 
 
 def check_books(product: Sparky, store: Store, least: int) -> int:
@@ -65,7 +65,7 @@ def are_protected(store: Store, venue: CcxtVenue) -> bool:
     return exposed <= waiting.keys() <= known and waiting.total() == len(waiting)
 
 
-def booked_orders(connection: psycopg.Connection[Any]) -> dict[frozenset[str], Traded]:
+def booked_orders(connection: psycopg.Connection[Any]) -> dict[frozenset[str], tuple[Decimal, Decimal, Decimal]]:
     """Quantity, price and fee of each fill, by the venue's ids of the orders that made it: most often one, and several
     where an exit had to be sent in parts. Raises when an order was booked twice."""
     made_by_orders = """
@@ -78,27 +78,23 @@ def booked_orders(connection: psycopg.Connection[Any]) -> dict[frozenset[str], T
 
 
 def venue_orders(venue: CcxtVenue) -> dict[str, Traded]:
-    """Quantity, value and fee of each order, from the trades that the venue's own record of the account has."""
-    orders: dict[str, Traded] = {}
+    """What each order traded, from the venue's own record of the account as our client reads it."""
+    orders: dict[str, Traded] = defaultdict(Traded)
     for symbol in SYMBOLS:
         for fill in venue._exchange.fetch_my_trades(f"{symbol[:-4]}/USDT:USDT", None, 1_000):
-            told, order_id = fill["info"], str(fill["order"])
-            quantity, value, fee = orders.get(order_id, (Decimal(0), Decimal(0), Decimal(0)))
-            traded = Decimal(told["qty"])
-            orders[order_id] = (
-                quantity + traded,
-                value + traded * Decimal(told["price"]),
-                fee + Decimal(told["commission"]),
-            )
+            told = fill["info"]
+            orders[str(fill["order"])].add(Decimal(told["qty"]), Decimal(told["price"]), Decimal(told["commission"]))
     return orders
 
 
-def check_orders(booked: dict[frozenset[str], Traded], there: dict[str, Traded]) -> None:
-    """Every order that traded is in the books, no other is, and each fill is what its orders made."""
+def check_orders(booked: dict[frozenset[str], tuple[Decimal, Decimal, Decimal]], there: dict[str, Traded]) -> None:
+    """Every order that traded is in the books, no other is, and each fill is what its orders made, digit by digit."""
     assert {order_id for order_ids in booked for order_id in order_ids} == there.keys()
     for order_ids, fill in booked.items():
-        quantity, value, fee = (sum(each, Decimal(0)) for each in zip(*(there[one] for one in order_ids), strict=True))
-        assert fill == (quantity, decimals.quotient(value, quantity), fee), order_ids
+        made = Traded()
+        for order_id in order_ids:
+            made.include(there[order_id])
+        assert fill == (made.quantity, decimals.quotient(made.value, made.quantity), made.fee_usd), order_ids
 
 
 def check_effects(connection: psycopg.Connection[Any]) -> None:
