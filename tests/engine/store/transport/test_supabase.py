@@ -1,5 +1,6 @@
 """Supabase's REST API as a transport: values exact, failures named by what to do, the key told to nobody else."""
 
+import http.client
 import json
 import socket
 import threading
@@ -118,21 +119,25 @@ def test_when_all_connections_are_busy_a_caller_gives_up(project: Project) -> No
 
 def test_a_connection_that_its_server_ended_is_replaced() -> None:
     """The first answer says keep-alive, and then the server hangs up all the same."""
-    answers = [b"1", b"2"]
+    hung_up = threading.Semaphore(0)
 
     def serve(listener: socket.socket) -> None:
-        for body in answers:
+        for body in (b"1", b"2"):
             connection, _ = listener.accept()
-            connection.recv(65_536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + body)
-            connection.close()
+            with connection, connection.makefile("rb") as request:
+                # Whatever is left unread would end the connection by a reset, which can overtake the answer.
+                request.readline()
+                headers = http.client.parse_headers(request)
+                request.read(int(headers["Content-Length"]))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + body)
+            hung_up.release()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        rpc = SupabaseRpc(f"http://127.0.0.1:{listener.getsockname()[1]}", SECRET_KEY)
-
-        assert [rpc.call("health"), rpc.call("health")] == [1, 2]
-        rpc.close()
+        with closing(SupabaseRpc(f"http://127.0.0.1:{listener.getsockname()[1]}", SECRET_KEY)) as rpc:
+            assert rpc.call("health") == 1
+            assert hung_up.acquire(timeout=60)
+            assert rpc.call("health") == 2
 
 
 def test_a_server_that_drips_is_given_up_in_time() -> None:
