@@ -1,6 +1,5 @@
 """systemd's notify protocol, sd_notify(3): datagrams to the socket that the environment names, if it names one."""
 
-import contextlib
 import socket
 import time
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ _STATUS_EVERY_S: Final = 5.0
 
 
 class Notifier:
-    """Does nothing without a service manager. What cannot be sent now is dropped: it must not stall the supervisor."""
+    """Does nothing without a service manager. What cannot be sent now must not stall the supervisor: that it is ready
+    or stopping is sent again in the next turn, as the manager may be too busy to read; anything else is dropped."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -28,8 +28,7 @@ class Notifier:
         """After every completed turn of the main loop; `status` is a line for ``systemctl status``."""
         now = time.monotonic()
         if is_ready and not self._is_ready:
-            self._is_ready = True
-            self._send(f"READY=1\nSTATUS={status}")
+            self._is_ready = self._send(f"READY=1\nSTATUS={status}")
         if self._watchdog_every_s is not None and now - self._watchdog_sent_at >= self._watchdog_every_s:
             self._watchdog_sent_at = now
             self._send("WATCHDOG=1")
@@ -40,15 +39,18 @@ class Notifier:
     def notify_stopping(self) -> None:
         """May be called again and again; it is sent once."""
         if not self._is_stopping:
-            self._is_stopping = True
-            self._send("STOPPING=1")
+            self._is_stopping = self._send("STOPPING=1")
 
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str) -> bool:
+        """Whether the manager has it, or there is none."""
         if self._socket is None:
-            return
-        with contextlib.suppress(OSError):
+            return True
+        try:
             self._socket.sendto(text.encode(), self._address)
+        except OSError:
+            return False
+        return True

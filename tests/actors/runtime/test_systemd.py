@@ -44,6 +44,21 @@ def test_the_watchdog_is_fed_only_where_it_watches(manager: socket.socket) -> No
     assert "WATCHDOG=1" not in received(manager)
 
 
+def test_that_it_is_ready_and_that_it_stops_is_told_as_soon_as_the_manager_reads_again(manager: socket.socket) -> None:
+    with closing(Notifier({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "0"})) as notifier:
+        for _ in range(1_000):  # more than the socket keeps: see net.unix.max_dgram_qlen
+            notifier.notify(is_ready=False, status="")
+        for _ in range(2):
+            notifier.notify(is_ready=True, status="")
+        notifier.notify_stopping()
+        assert not {"READY=1\nSTATUS=", "STOPPING=1"}.intersection(received(manager))
+        for _ in range(2):
+            notifier.notify(is_ready=True, status="")
+            notifier.notify_stopping()
+    told = received(manager)
+    assert (told.count("READY=1\nSTATUS="), told.count("STOPPING=1")) == (1, 1)
+
+
 def test_stopping_is_told(manager: socket.socket) -> None:
     with closing(Notifier({"NOTIFY_SOCKET": manager.getsockname()})) as notifier:
         notifier.notify_stopping()
