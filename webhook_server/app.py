@@ -18,6 +18,7 @@ from webhook_server.admission.signal_receiver import SignalReceiver
 from webhook_server.admission.user_rate_limiter import UserRateLimiter
 from webhook_server.background.funding import FundingJob
 from webhook_server.background.jobs import JobRunner, build_account_jobs, build_funding_jobs, build_price_jobs
+from webhook_server.background.lease import TTL_S as LEASE_TTL_S
 from webhook_server.background.lease import Lease
 from webhook_server.background.mark_to_market import MarkToMarket
 from webhook_server.background.paper_catch_up import PaperCatchUp
@@ -25,7 +26,7 @@ from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
 from webhook_server.execution.executor import LOCK_WAIT_S, OrderExecutor
-from webhook_server.execution.pipeline import Pipeline
+from webhook_server.execution.pipeline import REPETITION_WAIT_S, Pipeline
 from webhook_server.http import docs_page
 from webhook_server.http.ascii_json import AsciiJson
 from webhook_server.http.health import Health
@@ -74,10 +75,12 @@ class WebhookServer:
 
 
 class WaitLimits(NamedTuple):
-    """How long a signal waits for an execution slot, and from its arrival for its strategy's lock; in seconds."""
+    """How long a signal waits for an execution slot, from its arrival for its strategy's lock, and as a repetition for
+    the first answer; in seconds."""
 
     slot_s: float = SLOT_WAIT_S
     lock_s: float = LOCK_WAIT_S
+    repetition_s: float = REPETITION_WAIT_S
 
 
 WAIT_LIMITS: Final = WaitLimits()
@@ -91,11 +94,12 @@ def build(
     lease_owner: str | None = None,
     wait_limits: WaitLimits = WAIT_LIMITS,
     health_store: Store | None = None,
+    lease_ttl_s: float = LEASE_TTL_S,
 ) -> WebhookServer:
     """Builds the server on the given store, venues and clock; starts no thread.
 
-    With `lease_owner` the server executes only while it holds the lease under that name. `health_store` serves /health,
-    which must answer sooner than other queries may; None uses `store`.
+    With `lease_owner` the server executes only while it holds the lease under that name, which ends `lease_ttl_s` after
+    its last renewal. `health_store` serves /health, which must answer sooner than other queries may; None uses `store`.
     """
     metrics = Metrics()
     executor = OrderExecutor(
@@ -109,8 +113,8 @@ def build(
         wait_limits.lock_s,
     )
     cached_secrets = CachedSecrets(store, clock.monotonic)
-    pipeline = Pipeline(store, executor, clock, metrics, encode_for_store)
-    lease = None if lease_owner is None else Lease(store, lease_owner, metrics)
+    pipeline = Pipeline(store, executor, clock, metrics, encode_for_store, wait_limits.repetition_s)
+    lease = None if lease_owner is None else Lease(store, lease_owner, metrics, lease_ttl_s)
 
     def is_active() -> bool:
         return lease is None or lease.is_held

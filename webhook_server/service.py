@@ -8,7 +8,7 @@ from engine.platform.http.service import HttpService
 from engine.platform.settings.component_settings import WebhookServerSettings
 from engine.store.store import Store, open_store
 from webhook_server.app import WebhookServer, build
-from webhook_server.background.lease import build_owner_name
+from webhook_server.background.lease import TTL_S, build_owner_name
 from webhook_server.clock import SystemClock
 from webhook_server.http.routes import LIVE_PATH
 from webhook_server.venue_registry import VenueRegistry
@@ -64,16 +64,23 @@ class WebhookService:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def make(settings: WebhookServerSettings, argument: str) -> WebhookService:
+def make(settings: WebhookServerSettings, argument: str, lease_ttl_s: float = TTL_S) -> WebhookService:
     """The service by `settings`; it opens nothing before `start`.
 
-    `argument` is the run id of the engine that this server belongs to; empty for a server without an engine.
+    `argument` is the run id of the engine that this server belongs to; empty for a server without an engine. The lease
+    to execute ends `lease_ttl_s` after its last renewal.
     """
     store = open_store(settings, keep=True, engine=UUID(argument) if argument else None)
     health_store = open_store(settings, keep=True, timeout_s=HEALTH_TIMEOUT_S)
     host, port = settings.sparky_webhook_host, settings.sparky_webhook_port
     server = build(
-        settings, store, VenueRegistry(settings), SystemClock(), build_owner_name(host, port), health_store=health_store
+        settings,
+        store,
+        VenueRegistry(settings),
+        SystemClock(),
+        build_owner_name(host, port),
+        health_store=health_store,
+        lease_ttl_s=lease_ttl_s,
     )
     http = HttpService(
         server.app,

@@ -26,8 +26,9 @@ POLL_S: Final = 0.25  # while another server holds it
 class Lease:
     """Acquires and renews the lease on a thread of its own, which never raises."""
 
-    def __init__(self, store: Store, owner: str, metrics: Metrics) -> None:
+    def __init__(self, store: Store, owner: str, metrics: Metrics, ttl_s: float = TTL_S) -> None:
         self.owner = owner
+        self._ttl_s = ttl_s
         self._store = store
         self._metrics = metrics
         self._is_held: bool | None = None  # None before the first answer of the database
@@ -65,7 +66,7 @@ class Lease:
 
     def _renew(self) -> None:
         try:
-            is_held = self._store.hold_webhook_lease(self.owner, TTL_S)
+            is_held = self._store.hold_webhook_lease(self.owner, self._ttl_s)
         except SparkyError as error:
             # `is_held` stays: without a database nothing executes anyway, and waiting signals should survive a blink.
             logger.warning("webhook_lease_unknown", reason=str(error))

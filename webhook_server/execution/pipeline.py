@@ -62,15 +62,23 @@ class Pipeline:
     """Takes signals from any thread. Nothing of a signal happens twice, whatever was delivered how often."""
 
     def __init__(
-        self, store: Store, executor: OrderExecutor, clock: Clock, metrics: Metrics, encode: AnswerEncoder
+        self,
+        store: Store,
+        executor: OrderExecutor,
+        clock: Clock,
+        metrics: Metrics,
+        encode: AnswerEncoder,
+        repetition_wait_s: float = REPETITION_WAIT_S,
     ) -> None:
-        """`encode` turns a result into the answer that is stored, and given again to a repetition."""
+        """`encode` turns a result into the answer that is stored, and given again to a repetition, which waits for it
+        for `repetition_wait_s`."""
         self._encode = encode
         self._store = store
         self._executor = executor
         self._clock = clock
         self._metrics = metrics
         self._request_locks = KeyedLocks()
+        self._repetition_wait_s = repetition_wait_s
         self.before_request: Callable[[Request], None] = (
             _do_nothing  # called for each request under its locks; raises MarketExitsPending
         )
@@ -157,7 +165,7 @@ class Pipeline:
         before_request: Callable[[Request], None] = _do_nothing,
     ) -> Result:
         with (
-            self._request_locks.hold((request.user_id, request.id), REPETITION_WAIT_S),
+            self._request_locks.hold((request.user_id, request.id), self._repetition_wait_s),
             self._executor.lock_request(request) as held_locks,
         ):
             before_request(request)
