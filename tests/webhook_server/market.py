@@ -20,6 +20,7 @@ from engine.venues.quotes import Quote, Ticker
 from engine.venues.venue import Credentials, LiveVenue, Venue
 
 TICK, LOT, MIN_NOTIONAL = Decimal("0.1"), Decimal("0.001"), Decimal(5)
+GATE_S = 240.0  # longer than any wait of a test that holds a gate shut
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Market:
 
     def fetch_quote(self, symbol: str) -> Quote:
         self.asked.set()
-        if self.gate is not None and not self.gate.wait(30):
+        if self.gate is not None and not self.gate.wait(GATE_S):
             raise AssertionError("the gate never opened")
         if symbol in self.unpriced:
             raise VenueUnavailable(f"it tells no price of {symbol}")

@@ -14,14 +14,10 @@ import pytest
 import requests
 from structlog.testing import capture_logs
 
-from tests.webhook_server.conftest import Sender, Site, until
-from webhook_server.app import SLOT_LIMITS, WaitLimits
-
-
-@pytest.fixture
-def patience(request: pytest.FixtureRequest) -> WaitLimits:
-    """That of a server whose machine may be busy with ten other things; its own only where it is what is tested."""
-    return getattr(request, "param", WaitLimits(slot_s=120.0, lock_s=120.0))
+from engine.venues.quotes import Quote
+from tests.webhook_server.conftest import PATIENT, Sender, Site, until
+from tests.webhook_server.market import GATE_S
+from webhook_server.app import SLOT_LIMITS
 
 
 def at_once(posts: Sequence[Callable[[], requests.Response]]) -> list[requests.Response]:
@@ -92,18 +88,35 @@ def test_thirty_exits_that_all_meet_before_the_first_is_made_are_all_made(site: 
 
 
 def test_entries_that_wait_are_made_in_the_order_in_which_they_came(site: Site) -> None:
-    site.market.gate = threading.Event()
-    admission = site.server.signal_receiver.admission
+    let_through = let_through_by_one(site, "BTCUSDT")
+    admission, names = site.server.signal_receiver.admission, [f"w{number}" for number in range(5)]
     with ThreadPoolExecutor(SLOT_LIMITS.per_user + 5) as senders:
         first = hanging(site, senders, site.sender, SLOT_LIMITS.per_user)
         strategy = str(site.strategy(max_position_usd=1_000_000))
-        for number in range(5):
-            senders.submit(site.sender.engine, strategy_id=strategy, signal_id=f"w{number}", position_size_usd=100)
-            until(lambda wanted=number + 1: admission.waiting == wanted)  # type: ignore[misc]
-        site.market.gate.set()
+        for number, name in enumerate(names, 1):
+            more = {"strategy_id": strategy, "symbol": "ETHUSDT", "position_size_usd": 100}
+            senders.submit(site.sender.engine, signal_id=name, **more)
+            until(lambda wanted=number: admission.waiting == wanted)  # type: ignore[misc]
+        made = "select request_id from webhook_requests where request_id like 'w%%' and status = 'booked'"
+        for number in range(1, 6):
+            let_through.release()  # its slot is taken by one of those that wait, which is made before the next is free
+            until(lambda wanted=names[:number]: sorted(name for (name,) in site.sql(made)) == wanted)  # type: ignore[misc]
+        let_through.release(SLOT_LIMITS.per_user)
         assert told([each.result() for each in first]) == {(200, "opened")}
-    order = site.sql("select request_id from webhook_requests where request_id like 'w%%' order by created_at")
-    assert [name for (name,) in order] == [f"w{number}" for number in range(5)]
+
+
+def let_through_by_one(site: Site, symbol: str) -> threading.Semaphore:
+    """Holds back whoever asks for a price of `symbol`; each release lets one through, for all that it will ask."""
+    held, passed, fetch_quote = threading.Semaphore(0), threading.local(), site.market.fetch_quote
+
+    def wait_and_fetch(wanted: str) -> Quote:
+        if wanted == symbol and not hasattr(passed, "at"):
+            assert held.acquire(timeout=GATE_S)
+            passed.at = symbol
+        return fetch_quote(wanted)
+
+    vars(site.market).update(fetch_quote=wait_and_fetch)
+    return held
 
 
 def test_exits_are_made_while_the_entries_of_the_same_and_of_other_persons_hang_or_wait(site: Site) -> None:
@@ -163,7 +176,7 @@ def test_a_sender_that_hangs_up_while_its_signal_waits_leaves_no_slot_taken_and_
     assert site.sql("select count(*) from webhook_requests where request_id = 'gone'") == [(0,)]
 
 
-@pytest.mark.parametrize("patience", [WaitLimits(slot_s=0.5)], indirect=True)
+@pytest.mark.parametrize("patience", [PATIENT._replace(slot_s=0.5)], indirect=True)
 def test_what_waits_too_long_is_sent_away_with_the_reason(site: Site) -> None:
     site.market.gate = threading.Event()
     with ThreadPoolExecutor(SLOT_LIMITS.per_user) as senders, capture_logs() as lines:

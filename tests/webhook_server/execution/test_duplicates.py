@@ -109,7 +109,7 @@ def test_a_signal_under_way_asks_its_repetition_to_come_again(site: Site) -> Non
     site.market.gate = threading.Event()
     with ThreadPoolExecutor(1) as senders:
         first = senders.submit(site.sender.post, signal_id="a")
-        assert site.market.asked.wait(30)
+        assert site.market.asked.wait(120)
         again = site.sender.post(signal_id="a")
         assert (again.status_code, again.headers["retry-after"]) == (503, "1")
         site.market.gate.set()

@@ -1,5 +1,6 @@
 """What an exit carries beside its own words stops it no more than what waits before it."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import requests
 
 from engine.domain.errors import VenueUnavailable
-from tests.webhook_server.conftest import Site, until
+from tests.webhook_server.conftest import Site, hang_up, until
 from tests.webhook_server.intake.test_signal_ids import alert, post
 
 
@@ -75,13 +76,13 @@ def test_an_exit_is_made_before_the_entries_that_wait_for_the_same_turn(site: Si
     site.sender.post()
     site.market.gate = threading.Event()
     site.market.asked.clear()
-    entry = alert(site, environment=None, timestamp=None, position_size_usd=100)
+    alerts = [alert(site, environment=None, timestamp=None, position_size_usd=100 + number) for number in range(5)]
+    locks, turn = site.server.pipeline._executor._locks, (site.sender.user_id, "aster", None)
     with ThreadPoolExecutor(6) as threads:
-        entries = [threads.submit(post, site.sender, entry) for _ in range(5)]
-        assert site.market.asked.wait(30)
-        until(lambda: site.server.signal_receiver.admission.running == 5)
+        entries = [threads.submit(post, site.sender, entry) for entry in alerts]
+        until(lambda: site.market.asked.is_set() and locks.count_waiting(turn) == 4)
         closed = threads.submit(site.sender.post, action="CLOSE", signal_id="out")
-        until(lambda: site.server.signal_receiver.admission.running == 6)
+        until(lambda: locks.count_waiting(turn) == 5)
         site.market.gate.set()
         assert closed.result().json()["action"] == "closed"
         assert {each.result().status_code for each in entries} == {200}
@@ -97,9 +98,10 @@ def test_an_exit_that_waits_for_a_place_is_made_though_its_sender_hangs_up(site:
     site.market.asked.clear()
     with ThreadPoolExecutor(20) as threads:
         hanging = [threads.submit(site.sender.post, action="CLOSE", symbol="ETHUSDT") for _ in range(14)]
-        until(lambda: site.server.signal_receiver.admission.running == 14)
-        with pytest.raises(requests.Timeout):
-            requests.post(f"{site.url}/webhook", json=site.sender.body(action="CLOSE", strategy_id=strategy), timeout=1)
+        admission = site.server.signal_receiver.admission
+        until(lambda: admission.running == 14)
+        body = json.dumps(site.sender.body(action="CLOSE", strategy_id=strategy))
+        hang_up(site.url, body, lambda: admission.waiting == 1)
         site.market.gate.set()
         assert {each.result().status_code for each in hanging} == {200}
     until(lambda: site.store.list_open_positions() == ())

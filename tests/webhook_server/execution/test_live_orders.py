@@ -267,7 +267,7 @@ def test_a_reversal_whose_exit_is_booked_is_finished_before_anything_else_is_don
     live.market.asked.clear()
     with ThreadPoolExecutor(1) as senders:
         turning = senders.submit(live.sender.post, environment="production", action="SELL", signal_id="turn")
-        assert live.market.asked.wait(30)  # for the price of the entry: the exit is made
+        assert live.market.asked.wait(120)  # for the price of the entry: the exit is made
         live.market.away = VenueUnavailable("no connection")
         live.market.gate.set()
         assert turning.result(60).status_code == 503

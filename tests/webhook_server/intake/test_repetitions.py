@@ -1,17 +1,16 @@
 """Alerts without an id and without a moment: what is repeated without an answer is made once, what follows one anew."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import requests
 
 from engine.domain.errors import OrderOutcomeUnknown, VenueUnavailable
 from engine.venues.orders import OrderRequest, OrderResult, build_client_order_id
-from tests.webhook_server.conftest import Site, until
+from tests.webhook_server.conftest import PATIENT, Site, hang_up, until
 from tests.webhook_server.intake.test_signal_ids import aged, alert, post
 from webhook_server.intake import signal_ids
 
@@ -20,12 +19,6 @@ from webhook_server.intake import signal_ids
 def live(site: Site) -> Site:
     site.credentials()
     return site
-
-
-def impatient(site: Site, text: str, patience_s: float = 1.5) -> None:
-    """Sends `text` and hangs up."""
-    with suppress(requests.RequestException):
-        requests.post(f"{site.url}/webhook", data=text.encode(), timeout=patience_s)
 
 
 def venue_lost(site: Site) -> Callable[[], None]:
@@ -90,7 +83,8 @@ def test_recovery_beside_the_senders_retry_takes_no_answer_from_it(live: Site) -
 def test_what_was_told_to_come_back_while_it_was_made_is_made_once(site: Site) -> None:
     text = alert(site, environment=None, timestamp=None)
     site.market.gate = threading.Event()
-    impatient(site, text)
+    hang_up(site.url, text, site.market.asked.is_set)
+    aged(site, 2)  # nobody retries sooner
     assert post(site.sender, text).status_code == 503
     site.market.gate.set()
     until(lambda: site.server.signal_receiver.admission.running == 0)
@@ -101,22 +95,25 @@ def test_what_was_told_to_come_back_while_it_was_made_is_made_once(site: Site) -
 def test_a_sender_that_hung_up_has_heard_nothing(site: Site) -> None:
     text = alert(site, environment=None, timestamp=None)
     site.market.gate = threading.Event()
-    impatient(site, text)
+    hang_up(site.url, text, site.market.asked.is_set)
     site.market.gate.set()
     until(lambda: site.server.signal_receiver.admission.running == 0)
+    aged(site, 2)
     assert post(site.sender, text).headers["Idempotent-Replayed"] == "true"
     second = post(site.sender, text)
     assert "Idempotent-Replayed" not in second.headers
     assert site.sql("select count(*) from fills") == [(2,)]
 
 
+@pytest.mark.parametrize("patience", [PATIENT._replace(repetition_s=120.0)], indirect=True)
 def test_a_signal_that_waits_for_its_turn_is_known_when_it_is_repeated(site: Site) -> None:
     site.market.gate = threading.Event()
     text = alert(site, environment=None, timestamp=None)
     with ThreadPoolExecutor(3) as threads:
         other = threads.submit(site.sender.post, signal_id="other", symbol="ETHUSDT")  # it has the turn
-        assert site.market.asked.wait(30)
-        impatient(site, text)
+        until(site.market.asked.is_set)
+        hang_up(site.url, text, lambda: site.server.signal_receiver.admission.running == 2)
+        time.sleep(1.1 * signal_ids.MIN_RETRY_S)  # what comes sooner is another alert
         again = threads.submit(post, site.sender, text)
         until(lambda: site.server.signal_receiver.admission.running == 3)
         site.market.gate.set()
