@@ -59,7 +59,7 @@ def test_an_old_exit_closes_what_was_held_then(site: Site) -> None:
 
 def test_an_old_exit_leaves_a_later_position_alone(site: Site) -> None:
     site.sender.post()
-    begun(site, "a", age_s=5, action="CLOSE")
+    begun(site, "a", age_s=3_600, action="CLOSE")
     site.server.recovery.run()
     assert len(site.store.list_open_positions()) == 1
     assert site.request("a")[:2] == ("skipped", 200)

@@ -73,14 +73,15 @@ def test_a_record_of_our_own_that_cannot_be_read_is_no_illness(site: Site, sql: 
 def test_a_database_that_only_reads_is_an_illness(site: Site, sql: Sql) -> None:
     (name,) = sql("select current_database()")[0]
     sql(f"alter database {name} set default_transaction_read_only = on")
-    sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sparky'")
+    end_connections = "select pg_terminate_backend(pid, 60000) from pg_stat_activity where application_name = 'sparky'"
+    sql(end_connections)  # and waits until they are gone
     try:
         answer = requests.get(f"{site.url}/health", timeout=60)
         assert (answer.status_code, answer.json()["apiStatus"]) == (503, "database is read-only")
     finally:
         sql("set default_transaction_read_only = off")
         sql(f"alter database {name} reset default_transaction_read_only")
-        sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sparky'")
+        sql(end_connections)
 
 
 def test_health_is_ok_while_the_database_answers(site: Site) -> None:
