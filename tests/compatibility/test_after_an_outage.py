@@ -36,6 +36,7 @@ from tests.support.servers.groq_double import GroqDouble, error, ok
 __all__ = ["aster_url", "groq_url", "peers", "scene", "serve"]
 
 HOLD = ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')
+BUSY = error(503, headers={"retry-after": "50"})  # later than a cycle's deadline: no further request is made in it
 SERVICES = ("database", "groq", "venue", "webhook")
 HOURS = 3_600.0
 
@@ -207,8 +208,8 @@ def test_a_reset_that_was_taken_back_resets_nothing(tmp_path: Path) -> None:
 
 
 def test_a_restarted_strategy_asks_the_provider_on_its_next_tick(scene: MakeScene) -> None:
-    with GroqDouble(error(503)) as groq:
-        here = scene(groq.url, sparky_cycle_deadline_s=1.0)
+    with GroqDouble(BUSY) as groq:
+        here = scene(groq.url)
         strategy_id = here.strategy()
         here.run(strategy_id)
         cooling = here.cycles(1, "skip_breaker_open")[0]
@@ -240,8 +241,8 @@ def test_a_strategy_that_is_to_be_paused_is_not_saved_from_it_by_a_restart(scene
 
 
 def test_a_cycle_tells_why_the_breaker_is_open_and_when_it_is_probed(scene: MakeScene) -> None:
-    with GroqDouble(error(503)) as groq:
-        here = scene(groq.url, sparky_cycle_deadline_s=1.0)
+    with GroqDouble(BUSY) as groq:
+        here = scene(groq.url)
         here.run(here.strategy(cadence_seconds=2))
         began = time.time()
         cooling = here.cycles(1, "skip_breaker_open")[0]
@@ -309,8 +310,8 @@ def test_strategies_that_could_not_read_their_row_look_again_at_moments_of_their
     here.settings = here.settings.model_copy(update={"database_url": SecretStr("host=/nowhere dbname=none")})
     began = time.monotonic()
     looks = list[float]()
-    for number in range(8):
-        actor = here.run(here.strategy(name=f"s{number}"))
+    for number in range(8):  # ids of every run the same: those of chance would now and then be close together
+        actor = here.run(UUID(int=number))
         looks.append(actor.next_retry_at(began) - began)
     assert max(looks) <= 5.0
     assert max(looks) - min(looks) > 1.0

@@ -67,7 +67,7 @@ def test_a_setting_of_the_database_changes_neither_its_schema_nor_an_answer(
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("PGOPTIONS", "-c statement_timeout=1 -c standard_conforming_strings=off -c search_path=nowhere"),
+        ("PGOPTIONS", "-c statement_timeout=9s -c standard_conforming_strings=off -c search_path=nowhere"),
         ("PGOPTIONS", "-c default_transaction_isolation=serializable -c timezone=America/St_Johns"),
         ("PGDATESTYLE", "German, DMY"),
         ("PGTZ", "Asia/Kolkata"),
@@ -77,10 +77,15 @@ def test_a_setting_of_the_database_changes_neither_its_schema_nor_an_answer(
     ],
 )
 def test_what_libpq_reads_from_the_environment_changes_no_answer(
-    database_url: str, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, sql: Sql, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sql(
+        "create function public.shown_limit() returns jsonb language sql as "
+        "$$ select to_jsonb(current_setting('statement_timeout')) $$"
+    )
     monkeypatch.setenv(variable, value)
 
+    assert PostgresRpc(database_url, timeout_s=50).call("shown_limit") == "50s"
     assert a_story(database_url) == (["careful {2.0}"], [("LONG", 0.123, "pending")], True)
 
 
@@ -93,7 +98,7 @@ def test_two_calls_that_change_one_row_at_once_both_succeed_where_transactions_a
         "$$ update public.counted set n = n + 1 returning to_jsonb(n) $$"
     )
     give(database_url, "default_transaction_isolation", "'serializable'")
-    rpc = PostgresRpc(database_url, keep=True)
+    rpc = PostgresRpc(database_url, keep=True, timeout_s=300)
     with psycopg.connect(database_url) as other:
         other.execute("update public.counted set n = n + 1")
         done: list[object] = []
@@ -102,7 +107,7 @@ def test_two_calls_that_change_one_row_at_once_both_succeed_where_transactions_a
         while not sql("select 1 from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'count_one'"):
             pass
         other.commit()
-        call.join(60)
+        call.join(300)
 
     assert done == [2]
     rpc.close()

@@ -122,6 +122,7 @@ def test_a_moment_that_python_lacks_is_told_in_utc_too(told: Store, strategy_id:
     assert told.list_signals(strategy_id)[0].created_at == "infinity"
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_day_ends_at_midnight_utc(told: Store, strategy_id: UUID, sql: Sql) -> None:
     """Money spent at any hour of a UTC day belongs to that day: what was recorded now counts today, and only today."""
     record = DecisionRecord(action=Action.HOLD, cost_usd=Decimal("0.25"))
@@ -134,6 +135,7 @@ def test_a_day_ends_at_midnight_utc(told: Store, strategy_id: UUID, sql: Sql) ->
     assert context.llm_spent_today_usd == Decimal("0.25")
 
 
+@pytest.mark.usefixtures("one_day")
 def test_the_losses_of_a_day_are_those_since_midnight_utc(told: Store, strategy_id: UUID, sql: Sql) -> None:
     user_id = told.find_user("one@example.org")
     assert user_id is not None
