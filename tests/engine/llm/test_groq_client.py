@@ -270,5 +270,7 @@ def test_importing_what_a_strategy_needs_starts_no_thread_and_opens_no_socket() 
         "         and os.path.exists(f'/proc/self/fd/{fd}')]\n"
         "print(threading.active_count(), [link for link in links if link.startswith('socket')])\n"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     assert ran.stdout.strip() == "1 []"
