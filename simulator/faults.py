@@ -27,6 +27,7 @@ class Fault(Frozen):
 
     - ``status``: answer `status` with `headers` and `body` (any status, any text; also garbage with 200).
     - ``hang``: no byte for `seconds`, then the connection is reset.
+    - ``hold``: no byte until the faults are replaced or cleared, then the connection is reset.
     - ``drip``: 200 and then one byte every `seconds` without end. - ``reset``: the connection is reset.
     - ``truncate``: the real answer's headers and half of its body. - ``huge``: `size` bytes of filler.
     - ``edit``: the real answer with other values at some places of its JSON, such as ``{"choices.0.finish_reason":
@@ -36,7 +37,7 @@ class Fault(Frozen):
     fault occurs (None: until it is cleared), after `after` matching requests have passed.
     """
 
-    kind: Literal["status", "hang", "drip", "reset", "truncate", "huge", "edit"]
+    kind: Literal["status", "hang", "hold", "drip", "reset", "truncate", "huge", "edit"]
     path: str = ""
     method: str | None = None
     times: int | None = Field(default=1, ge=1)
@@ -55,10 +56,17 @@ FAULT_LIST: Final = TypeAdapter(tuple[Fault, ...])
 
 
 class Faults:
-    """The active faults; the first that matches a request is taken."""
+    """The active faults; the first that matches a request is taken. `replaced` is set when others take their place."""
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self.active = list(faults)
+        self.replaced = asyncio.Event()
+
+    def replace(self, faults: tuple[Fault, ...]) -> None:
+        """Call it on the event loop."""
+        self.active = list(faults)
+        self.replaced.set()
+        self.replaced = asyncio.Event()
 
     def take(self, method: str, path: str) -> Fault | None:
         """The fault for this request, if any; counts it."""
@@ -86,18 +94,17 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
         if fault is None:
             await app(scope, receive, send)
         else:
-            await _answer_with_fault(fault, app, scope, receive, send)
-
-    def replace(wanted: tuple[Fault, ...]) -> None:
-        faults.active = list(wanted)
+            await _answer_with_fault(fault, faults.replaced, app, scope, receive, send)
 
     def show() -> object:
         return [fault.model_dump() for fault in faults.active]
 
-    return with_control(dispatch, CONTROL, show, FAULT_LIST.validate_json, replace, lambda: replace(()))
+    return with_control(dispatch, CONTROL, show, FAULT_LIST.validate_json, faults.replace, lambda: faults.replace(()))
 
 
-async def _answer_with_fault(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def _answer_with_fault(
+    fault: Fault, replaced: asyncio.Event, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
     # With `accept` the application has handled the request, although its answer is discarded.
     needs_answer = fault.accept or fault.kind in ("truncate", "edit")
     answer = await _collect_answer(app, scope, receive) if needs_answer else []
@@ -107,6 +114,9 @@ async def _answer_with_fault(fault: Fault, app: ASGIApp, scope: Scope, receive: 
         await _send_edited(fault, answer, send)
     elif fault.kind == "hang":
         await _wait_for_disconnect(receive, fault.seconds)
+        await _reset(receive, send)
+    elif fault.kind == "hold":
+        await _wait_for_disconnect_or(replaced, receive)
         await _reset(receive, send)
     elif fault.kind == "reset":
         await _reset(receive, send)
@@ -168,10 +178,23 @@ async def _wait_for_disconnect(receive: Receive, seconds: float) -> None:
     """Waits for `seconds`, or until the client disconnects."""
     try:
         async with asyncio.timeout(seconds):
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await _receive_disconnect(receive)
     except TimeoutError:
         return
+
+
+async def _wait_for_disconnect_or(event: asyncio.Event, receive: Receive) -> None:
+    waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(_receive_disconnect(receive))]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
+
+
+async def _receive_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _reset(receive: Receive, send: Send) -> None:
@@ -179,8 +202,7 @@ async def _reset(receive: Receive, send: Send) -> None:
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     transport.abort()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await _receive_disconnect(receive)
 
 
 def _get_transport(send: Send) -> Any:

@@ -21,10 +21,11 @@ from webhook_server.background.jobs import JobRunner, build_account_jobs, build_
 from webhook_server.background.lease import TTL_S as LEASE_TTL_S
 from webhook_server.background.lease import Lease
 from webhook_server.background.mark_to_market import MarkToMarket
-from webhook_server.background.paper_catch_up import PaperCatchUp
+from webhook_server.background.paper_catch_up import CATCH_UP_TIMEOUT_S, RECENT_CATCH_UP_TIMEOUT_S, PaperCatchUp
 from webhook_server.background.protective_exits import ProtectiveExits
 from webhook_server.background.recovery import Recovery
 from webhook_server.clock import Clock
+from webhook_server.execution.entry_legs import MAX_ORDER_DELAY_S
 from webhook_server.execution.executor import LOCK_WAIT_S, OrderExecutor
 from webhook_server.execution.pipeline import REPETITION_WAIT_S, Pipeline
 from webhook_server.http import docs_page
@@ -75,12 +76,16 @@ class WebhookServer:
 
 
 class WaitLimits(NamedTuple):
-    """How long a signal waits for an execution slot, from its arrival for its strategy's lock, and as a repetition for
-    the first answer; in seconds."""
+    """How long a signal waits for an execution slot, from its arrival for its strategy's lock, as a repetition for the
+    first answer, and for what the market did to a paper position before it, less where that was compared lately; and how
+    long an entry's order may follow the judgement of its price. In seconds."""
 
     slot_s: float = SLOT_WAIT_S
     lock_s: float = LOCK_WAIT_S
     repetition_s: float = REPETITION_WAIT_S
+    catch_up_s: float = CATCH_UP_TIMEOUT_S
+    recent_catch_up_s: float = RECENT_CATCH_UP_TIMEOUT_S
+    order_delay_s: float = MAX_ORDER_DELAY_S
 
 
 WAIT_LIMITS: Final = WaitLimits()
@@ -112,6 +117,7 @@ def build(
         lease_owner,
         wait_limits.lock_s,
     )
+    executor.max_order_delay_s = wait_limits.order_delay_s
     cached_secrets = CachedSecrets(store, clock.monotonic)
     pipeline = Pipeline(store, executor, clock, metrics, encode_for_store, wait_limits.repetition_s)
     lease = None if lease_owner is None else Lease(store, lease_owner, metrics, lease_ttl_s)
@@ -128,7 +134,10 @@ def build(
     )
     refusal_log = RefusalLog(clock)
     protective_exits = ProtectiveExits(pipeline, clock, metrics)
-    pipeline.before_request = PaperCatchUp(store, venues, protective_exits, clock).check_market_exits
+    catch_up = PaperCatchUp(
+        store, venues, protective_exits, clock, wait_limits.catch_up_s, wait_limits.recent_catch_up_s
+    )
+    pipeline.before_request = catch_up.check_market_exits
     reconciliation = Reconciliation(store, venues, SymbolReconciler(store, metrics), protective_exits, clock, metrics)
     mark_to_market = MarkToMarket(store, venues, protective_exits, clock, metrics)
     may_send = (lambda: True) if lease is None else lease.verify

@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 from engine.domain.errors import VenueUnavailable
 from engine.platform.settings.component_settings import WebhookServerSettings
+from engine.venues.ccxt_client.client import TIMEOUT_S
 from engine.venues.instrument import Instrument
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.market_data.client import CandleSeries, MarketData
@@ -124,12 +125,15 @@ class CachedQuotes:
 class VenueRegistry:
     """The venue of SPARKY_MARKET at SPARKY_MARKET_URL, and any other that ccxt knows at its own address.
 
-    Signals share a quote for `quote_age_s` seconds.
+    Signals share a quote for `quote_age_s` seconds, and a request to a venue ends within `timeout_s`.
     """
 
-    def __init__(self, settings: WebhookServerSettings, quote_age_s: float = MAX_QUOTE_AGE_S) -> None:
+    def __init__(
+        self, settings: WebhookServerSettings, quote_age_s: float = MAX_QUOTE_AGE_S, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self._settings = settings
         self._quote_age_s = quote_age_s
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._history: dict[str, MarketData] = {}
         self._quotes: dict[str, CachedQuotes] = {}
@@ -140,21 +144,21 @@ class VenueRegistry:
         with self._lock:
             if exchange not in self._quotes:
                 address = self._get_address(exchange)
-                quotes, entries = MarketData(exchange, address), MarketData(exchange, address)
+                quotes, entries = (MarketData(exchange, address, self._timeout_s) for _ in range(2))
                 self._quotes[exchange] = CachedQuotes(quotes, entries=entries, age_s=self._quote_age_s)
             return self._quotes[exchange]
 
     def funding(self, exchange: str) -> FundingSource:
         with self._lock:
             if exchange not in self._funding:
-                self._funding[exchange] = FundingData(exchange, self._get_address(exchange))
+                self._funding[exchange] = FundingData(exchange, self._get_address(exchange), self._timeout_s)
             return self._funding[exchange]
 
     def history(self, exchange: str) -> MarketData:
         """A client of its own: an exit on paper never waits for candles."""
         with self._lock:
             if exchange not in self._history:
-                self._history[exchange] = MarketData(exchange, self._get_address(exchange))
+                self._history[exchange] = MarketData(exchange, self._get_address(exchange), self._timeout_s)
             return self._history[exchange]
 
     def paper(self, exchange: str) -> Venue:
@@ -167,7 +171,7 @@ class VenueRegistry:
         key = (exchange, _compute_fingerprint(credentials))
         with self._lock:
             if key not in self._live:
-                self._live[key] = CcxtVenue(exchange, credentials, self._get_address(exchange))
+                self._live[key] = CcxtVenue(exchange, credentials, self._get_address(exchange), self._timeout_s)
             return self._live[key]
 
     def _get_address(self, exchange: str) -> str | None:

@@ -28,11 +28,15 @@ from simulator.venue.weight_meter import WeightMeter
 from tests.support.clients.sql import Sql
 from tests.support.factories.markets import START_MS, Hands, flat_then_rising
 from tests.support.servers.simulated import ASTER, VENUES, Simulated
-from webhook_server.app import WebhookServer, build
+from webhook_server.app import WaitLimits, WebhookServer, build
 from webhook_server.clock import SystemClock
 from webhook_server.venue_registry import VenueRegistry, Venues
 
 RUNNING_LIVE: Final = {"status": StrategyStatus.RUNNING, "is_paper_trading": False}
+# What ends in time on a quiet machine ends in time on a crowded one; tests of a limit choose it by `wait_limits`.
+VENUE_TIMEOUT_S: Final = 120.0
+PATIENT: Final = WaitLimits(*[VENUE_TIMEOUT_S] * len(WaitLimits._fields))
+SIGNAL_TIMEOUT_S: Final = 2 * VENUE_TIMEOUT_S
 
 
 @dataclass
@@ -60,7 +64,7 @@ class Floor:
             "environment": "production",
             "signal_id": name or uuid.uuid4().hex,
         }
-        answer = requests.post(f"{self.url}/webhook", json=body | fields, timeout=60)
+        answer = requests.post(f"{self.url}/webhook", json=body | fields, timeout=SIGNAL_TIMEOUT_S)
         told: dict[str, Any] = answer.json()
         return told | {"status": answer.status_code}
 
@@ -128,11 +132,18 @@ class Floor:
     simulated: Simulated = ASTER
     settings: Settings = field(repr=False, default_factory=Settings)
     venues: Venues | None = field(repr=False, default=None)
+    wait_limits: WaitLimits = field(repr=False, default=PATIENT)
 
     def start_anew(self) -> None:
         """As after the server was killed: another one, which remembers nothing, runs beside signals."""
         assert self.venues is not None
-        self.server = build(self.settings, self.store, self.venues, SystemClock())
+        self.server = build(self.settings, self.store, self.venues, SystemClock(), wait_limits=self.wait_limits)
+
+    def build_another(self, lease_owner: str | None = None) -> WebhookServer:
+        """Another server on the same books and venue, with clients of its own. Shut its `workers` down."""
+        settings = Settings(sparky_market=self.simulated.name, sparky_market_url=self.venue_url)
+        venues = VenueRegistry(settings, timeout_s=VENUE_TIMEOUT_S)
+        return build(Settings(), self.store, venues, SystemClock(), lease_owner, self.wait_limits)
 
 
 @pytest.fixture
@@ -148,14 +159,23 @@ def simulated() -> Simulated:
 
 
 @pytest.fixture
-def floor(make_exchange: type[SimulatedVenue], simulated: Simulated, store: Store, sql: Sql) -> Iterator[Floor]:
+def wait_limits() -> WaitLimits:
+    """How long signals wait; a test may choose other limits."""
+    return PATIENT
+
+
+@pytest.fixture
+def floor(
+    make_exchange: type[SimulatedVenue], simulated: Simulated, store: Store, sql: Sql, wait_limits: WaitLimits
+) -> Iterator[Floor]:
     hands, series = Hands(), flat_then_rising()
     clock = MarketClock(START_MS + 105 * MINUTE_MS, 1.0, series.end_ms, hands)
     exchange = make_exchange({"BTCUSDT": Market(series)}, clock, meter=WeightMeter(monotonic=hands))
     venue = HttpService(simulated.app(exchange), "127.0.0.1", 0, "SPARKY_TEST_PORT", simulated.health)
     venue.start()
-    venues = VenueRegistry(Settings(sparky_market=simulated.name, sparky_market_url=venue.url), quote_age_s=0)
-    server = build(Settings(), store, venues, SystemClock())
+    market = Settings(sparky_market=simulated.name, sparky_market_url=venue.url)
+    venues = VenueRegistry(market, quote_age_s=0, timeout_s=VENUE_TIMEOUT_S)
+    server = build(Settings(), store, venues, SystemClock(), wait_limits=wait_limits)
     http = HttpService(server.app, "127.0.0.1", 0, "SPARKY_WEBHOOK_PORT", "/health")
     http.start()
     user_id, secret = store.ensure_user("trader@example.org"), generate_webhook_secret()
@@ -177,6 +197,7 @@ def floor(make_exchange: type[SimulatedVenue], simulated: Simulated, store: Stor
         sql,
         simulated,
         venues=venues,
+        wait_limits=wait_limits,
     )
     http.stop(5)
     server.workers.shutdown()

@@ -3,6 +3,8 @@
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from simulator.venue.trading_account import Order
 from tests.venues.conftest import Floor
 
@@ -143,6 +145,7 @@ def test_a_reversal_of_what_has_ended_at_the_venue_enters_all_the_same(floor: Fl
     assert floor.net() == floor.booked() < 0
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_reversal_of_what_has_ended_is_judged_by_the_loss_that_it_brought(floor: Floor) -> None:
     floor.sql(
         "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 1)",

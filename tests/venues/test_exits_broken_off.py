@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.platform.settings.settings import Settings
 from simulator.venue.trading_account import Order
 from tests.venues.conftest import Floor
-from webhook_server.app import WebhookServer, build
-from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenueRegistry
+from webhook_server.app import WebhookServer
 
 PATIENCE_S = 60.0
 LOST: dict[str, Any] = {"kind": "reset", "path": "rder", "accept": True, "times": 1, "method": "POST"}
@@ -30,8 +27,7 @@ def another(floor: Floor) -> Iterator[Callable[[], WebhookServer]]:
     servers: list[WebhookServer] = []
 
     def make() -> WebhookServer:
-        venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
-        servers.append(build(Settings(), floor.store, venues, SystemClock()))
+        servers.append(floor.build_another())
         return servers[-1]
 
     yield make

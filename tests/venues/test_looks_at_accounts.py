@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from engine.domain.errors import OrderContradictory, VenueUnavailable
-from engine.platform.settings.settings import Settings
 from engine.venues.ccxt_client.request_weight import get_shared_limiter
 from tests.support.clients.sql import Sql
 from tests.venues.conftest import Floor
@@ -18,10 +17,8 @@ from tests.venues.instruments import change
 from tests.venues.test_changes_at_the_venue import by_hand
 from tests.venues.test_outside_ends import check_nothing_is_left, happen, look
 from tests.webhook_server.conftest import until
-from webhook_server.app import WebhookServer, build
-from webhook_server.clock import SystemClock
+from webhook_server.app import WebhookServer
 from webhook_server.reconciliation.delisting import MAX_SETTLEMENT_CHECKS
-from webhook_server.venue_registry import VenueRegistry
 
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
 
@@ -41,8 +38,7 @@ class Between:
 
 @contextmanager
 def after_a_restart(floor: Floor) -> Iterator[WebhookServer]:
-    venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
-    server = build(Settings(), floor.store, venues, SystemClock())
+    server = floor.build_another()
     yield server
     server.workers.shutdown()
 
@@ -182,10 +178,10 @@ def test_marking_positions_and_booking_what_ended_do_not_wait_for_each_other(
         thread = threading.Thread(target=lambda: found.append(floor.server.reconciliation.run()))
         thread.start()
         waits = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        until(lambda: bool(sql(waits)), 20)
+        until(lambda: bool(sql(waits)))
         marking.execute("select from positions where strategy_id = %s for update", [large])
         marking.rollback()
-    thread.join(60)
+    thread.join()
     assert found == [()]
     assert floor.booked() == floor.net() == 0
 

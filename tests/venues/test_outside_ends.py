@@ -180,16 +180,17 @@ def test_an_exit_closes_what_is_held_when_its_turn_has_come(floor: Floor) -> Non
     with ThreadPoolExecutor(1) as pool:
         with desk._locks.hold(turn, 10):
             answer = pool.submit(floor.send, strategy_id=a, action="close")
-            until(lambda: desk._locks.count_waiting(turn) == 1, 10)
+            until(lambda: desk._locks.count_waiting(turn) == 1)
             happen(floor, trade={"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.006"})
             assert look(floor) == []
-        assert answer.result(60)["action"] == "closed"
+        assert answer.result()["action"] == "closed"
     assert floor.booked() == floor.net()
     for each in (b, c):
         assert floor.send(strategy_id=each, action="close")["action"] == "closed"
     check_nothing_is_left(floor)
 
 
+@pytest.mark.usefixtures("one_day")
 def test_the_daily_loss_limit_sees_a_liquidation_and_refuses_the_next_entry(floor: Floor) -> None:
     limited = "insert into trade_settings_exchange (user_id, exchange, max_daily_loss_usd) values (%s, 'aster', 1)"
     floor.sql(limited, floor.user_id)

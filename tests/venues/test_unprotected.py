@@ -10,7 +10,6 @@ import pytest
 import requests
 from structlog.testing import capture_logs
 
-from engine.platform.settings.settings import Settings
 from simulator.venue.trading_account import Order
 from simulator.venue.venue import SimulatedVenue
 from tests.support.clients.trading import PROTECTIVE
@@ -18,7 +17,6 @@ from tests.venues.conftest import Floor
 from tests.venues.test_changes_at_the_venue import by_hand
 from webhook_server.app import build
 from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenueRegistry
 
 PATIENCE_S = 120.0
 UNPROTECTED_S = 35.0  # the longest that something may be without protection for a reason that is over
@@ -136,8 +134,7 @@ def test_what_is_gone_at_the_venue_is_not_protected_again(floor: Floor) -> None:
 def test_a_server_that_lost_its_lease_restores_nothing(floor: Floor) -> None:
     floor.send("a", **STOP)
     floor.account.cancel_order("BTCUSDT", floor.order_id("a", "l"))
-    venues = VenueRegistry(Settings(sparky_market="aster", sparky_market_url=floor.venue_url))
-    server = build(Settings(), floor.store, venues, SystemClock(), lease_owner="this one")
+    server = floor.build_another(lease_owner="this one")
     assert floor.store.hold_webhook_lease("this one", 600)
     floor.store.release_webhook_lease("this one")
     server.protection_watchdog.run()
@@ -256,7 +253,7 @@ class Ahead(SystemClock):
 def test_an_exit_that_was_refused_is_made_soon_after_what_it_was_refused_for_is_over(floor: Floor) -> None:
     assert floor.venues is not None
     ahead = [timedelta(0)]
-    server = build(floor.settings, floor.store, floor.venues, Ahead(ahead))
+    server = build(floor.settings, floor.store, floor.venues, Ahead(ahead), wait_limits=floor.wait_limits)
     floor.account.fetch_positions()
     by_hand(floor, "SELL", Decimal("0.020"))
     floor.send("a", **STOP)

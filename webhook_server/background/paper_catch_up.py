@@ -46,11 +46,21 @@ class _CatchUpResult:
 class PaperCatchUp:
     """Shared by all requests of a process."""
 
-    def __init__(self, store: Store, venues: Venues, exits: ProtectiveExits, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        venues: Venues,
+        exits: ProtectiveExits,
+        clock: Clock,
+        timeout_s: float = CATCH_UP_TIMEOUT_S,
+        recent_timeout_s: float = RECENT_CATCH_UP_TIMEOUT_S,
+    ) -> None:
         self._store = store
         self._venues = venues
         self._exits = exits
         self._clock = clock
+        self._timeout_s = timeout_s
+        self._recent_timeout_s = recent_timeout_s
         self._workers = ThreadPoolExecutor(MAX_CONCURRENT_CATCH_UPS, thread_name_prefix="paper-catch-up")
 
     def check_market_exits(self, request: Request) -> None:
@@ -83,7 +93,7 @@ class PaperCatchUp:
         self, signal: WebhookSignal, paper: Sequence[Position], held: Sequence[Position], *, is_late: bool
     ) -> None:
         """`is_late` says that a position was last compared more than RECENT_MS ago."""
-        result = self._compare_with_timeout(paper, held, CATCH_UP_TIMEOUT_S if is_late else RECENT_CATCH_UP_TIMEOUT_S)
+        result = self._compare_with_timeout(paper, held, self._timeout_s if is_late else self._recent_timeout_s)
         if result is not None and result.exits:
             raise MarketExitsPending(partial(self._book_exits, result))
         if result is not None:

@@ -62,6 +62,7 @@ class LegExecutor(ClosingLegs):
     slippage_percent: Decimal
     guard_entry: Callable[[LiveVenue], AbstractContextManager[None]]
     load_margin: Callable[[], EntryMargin]
+    max_order_delay_s: float = MAX_ORDER_DELAY_S
 
     def find_cost_breach(self, size_usd: Decimal) -> LimitBreach | None:
         """Why an entry of `size_usd` is not made. Raises what the quotes raise; their faults end the request."""
@@ -207,7 +208,7 @@ class LegExecutor(ClosingLegs):
             quantity=quantity,
             leverage=signal.leverage,
             margin_mode=mode,
-            send_by=self.clock.monotonic() + MAX_ORDER_DELAY_S,
+            send_by=self.clock.monotonic() + self.max_order_delay_s,
         )
 
     def _place_entry(self, entry: OrderRequest) -> OrderResult:

@@ -26,7 +26,7 @@ from engine.venues.venue import LiveVenue, Venue
 from engine.venues.verified_venues import check_live_trading
 from webhook_server.clock import Clock
 from webhook_server.execution import exits_of_nothing
-from webhook_server.execution.entry_legs import LegExecutor
+from webhook_server.execution.entry_legs import MAX_ORDER_DELAY_S, LegExecutor
 from webhook_server.execution.execution_context import (
     CLOSE,
     OPEN,
@@ -78,6 +78,7 @@ class OrderExecutor:
         self._plan_executor = PlanExecutor(store, clock, metrics, SymbolReconciler(store, metrics), encode)
         self.account_checks = AccountChecks(clock)
         self.lease_owner = lease_owner
+        self.max_order_delay_s = MAX_ORDER_DELAY_S
         self._lock_wait_s = lock_wait_s
 
     @contextmanager
@@ -281,6 +282,7 @@ class OrderExecutor:
             slippage_percent=self._slippage_percent,
             guard_entry=self.account_checks.guard_entry,
             load_margin=partial(self._load_margin, request),
+            max_order_delay_s=self.max_order_delay_s,
         )
 
     def _load_margin(self, request: Request) -> EntryMargin:

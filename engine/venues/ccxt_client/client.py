@@ -47,15 +47,17 @@ class BoundedSession(requests.Session):
         UpstreamUnavailable, with nothing sent, while the venue's limit is reached."""
         self.limiter.acquire(is_urgent=self._is_urgent and may_be_urgent())
         budget = RequestBudget(time.monotonic() + self._timeout_s, MAX_BODY_BYTES)
-        response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
+        bounds = {"timeout": self._timeout_s, "stream": True, "allow_redirects": False}
+        response = super().send(request, **{**kwargs, **bounds})
         self._record_response(response)
         response._content = read_body(response, budget)  # noqa: SLF001 - the attribute that `content` and `text` read
         return response
 
     @contextmanager
-    def limit_timeout(self, timeout_s: float) -> Iterator[None]:
-        """Requests inside the block end within `timeout_s`. The caller must keep other threads from sending."""
-        before, self._timeout_s = self._timeout_s, min(timeout_s, self._timeout_s)
+    def limit_timeout(self, share: float) -> Iterator[None]:
+        """Requests inside the block end within that share of `timeout_s`. The caller must keep other threads from
+        sending."""
+        before, self._timeout_s = self._timeout_s, share * self._timeout_s
         try:
             yield
         finally:

@@ -21,6 +21,7 @@ from tests.support.servers.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
+PATIENCE_S = 120.0
 
 
 def signal(**more: object) -> Signal:
@@ -59,7 +60,7 @@ def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(
     receiver: Receiver, session: DeadlineSession
 ) -> None:
     sent = signal()
-    attempt = delivery.post(session, receiver.url, sent, SECRET)
+    attempt = delivery.post(session, receiver.url, sent, SECRET, total_s=PATIENCE_S)
     assert attempt == delivery.DeliveryAttempt(SignalOutcome.DELIVERED, 200, "opened")
     headers, body = receiver.got[0]
     assert headers["webhook-id"] == str(sent.id)
@@ -69,14 +70,14 @@ def test_the_receiver_can_verify_the_signature_and_the_id_is_the_signals(
 
 
 def test_the_secret_is_in_neither_the_headers_nor_the_body(receiver: Receiver, session: DeadlineSession) -> None:
-    delivery.post(session, receiver.url, signal(), SECRET)
+    delivery.post(session, receiver.url, signal(), SECRET, total_s=PATIENCE_S)
     headers, body = receiver.got[0]
     assert SECRET.get_secret_value().removeprefix("whsec_") not in json.dumps(headers) + body.decode()
 
 
 def test_a_redirect_is_not_followed_and_is_no_success(receiver: Receiver, session: DeadlineSession) -> None:
     receiver.answers = [(307, {"location": receiver.url}, b"")]
-    assert delivery.post(session, receiver.url, signal(), SECRET).outcome is SignalOutcome.REFUSED
+    assert delivery.post(session, receiver.url, signal(), SECRET, total_s=PATIENCE_S).outcome is SignalOutcome.REFUSED
     assert len(receiver.got) == 1
 
 
@@ -203,9 +204,9 @@ def test_a_kept_connection_that_the_receiver_has_dropped_meanwhile_costs_no_sign
     receiver.start()
     try:
         for sent in range(1, 4):
-            attempt = delivery.post(session, receiver.url, signal(), SECRET, no_jitter)
+            attempt = delivery.post(session, receiver.url, signal(), SECRET, no_jitter, PATIENCE_S)
             assert (attempt.outcome, len(receiver.got)) == (SignalOutcome.DELIVERED, sent)
-            assert receiver.dropped.acquire(timeout=30)
+            assert receiver.dropped.acquire(timeout=PATIENCE_S)
     finally:
         receiver.close()
 

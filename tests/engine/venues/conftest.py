@@ -1,7 +1,7 @@
 """A venue over real HTTP: the simulator on a free port, its clock in the test's hands."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -22,6 +22,7 @@ from tests.support.servers.simulated import Keys
 from tests.support.servers.stage import Stage
 
 Misbehave = Callable[..., None]
+TIMEOUT_S: Final = 120.0  # of a request to the venue
 
 
 def keys_of(number: int, **more: str) -> Keys:
@@ -61,7 +62,7 @@ def venue_url(stage: tuple[Stage, str], exchange: SimulatedVenue) -> str:
 
 @pytest.fixture
 def market_data(venue_url: str, backoff: RequestWeightLimiter) -> Iterator[MarketData]:
-    data = MarketData("aster", venue_url, limiter=backoff)
+    data = MarketData("aster", venue_url, TIMEOUT_S, backoff)
     yield data
     data.close()
 
@@ -80,7 +81,7 @@ def open_venue(venue_url: str, hands: Hands, backoff: RequestWeightLimiter) -> I
     def sleep(seconds: float) -> None:
         hands.now += seconds
 
-    def open_one(keys: Keys | None = None, timeout_s: float = 10.0) -> CcxtVenue:
+    def open_one(keys: Keys | None = None, timeout_s: float = TIMEOUT_S) -> CcxtVenue:
         opened.append(CcxtVenue("aster", keys or keys_of(7), venue_url, timeout_s, sleep, backoff))
         return opened[-1]
 

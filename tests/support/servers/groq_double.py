@@ -116,8 +116,8 @@ def raw(status: int, content: bytes, headers: Mapping[str, str] | None = None) -
 
 
 def hang(handler: Handler) -> None:
-    """Reads the request and says nothing."""
-    handler.server.released.wait(30)
+    """Reads the request and says nothing until the test ends."""
+    handler.server.released.wait()
 
 
 def drip_body(handler: Handler) -> None:

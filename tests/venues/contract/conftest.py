@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -21,6 +21,7 @@ from tests.support.factories.markets import START_MS, Hands, flat_then_rising
 from tests.support.servers.simulated import VENUES, Simulated
 from tests.support.servers.stage import Stage
 
+TIMEOUT_S: Final = 120.0  # of a request to the venue
 STOP, TARGET = (build_client_order_id("1", letter) for letter in PROTECTIVE_LETTERS)
 
 
@@ -36,13 +37,13 @@ class Bench:
     hands: Hands = field(repr=False)
     backoff: RequestWeightLimiter = field(repr=False)
 
-    def another(self) -> CcxtVenue:
+    def another(self, timeout_s: float = TIMEOUT_S) -> CcxtVenue:
         """The same account in another process."""
         return CcxtVenue(
             self.simulated.name,
             self.simulated.credentials(),
             self.url,
-            3.0,
+            timeout_s,
             self.sleep,
             RequestWeightLimiter(self.hands),
         )
@@ -127,7 +128,7 @@ def bench(simulated: Simulated, stage: tuple[Stage, str]) -> Iterator[Bench]:
         hands.now += seconds
 
     backoff = RequestWeightLimiter(hands)
-    venue = CcxtVenue(simulated.name, simulated.credentials(), stage[1], 3.0, sleep, backoff)
+    venue = CcxtVenue(simulated.name, simulated.credentials(), stage[1], TIMEOUT_S, sleep, backoff)
     yield Bench(venue, simulated, exchange, stage[1], hands, backoff)
     venue.close()
 

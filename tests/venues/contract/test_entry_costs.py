@@ -2,6 +2,7 @@
 always left."""
 
 import threading
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from engine.domain.positions import Side
 from simulator.venue.book_config import BookConfig
-from tests.venues.conftest import Floor
+from tests.venues.conftest import VENUE_TIMEOUT_S, Floor
+from tests.venues.contract.test_exits_beside_slow_answers import hanging
 
 BOOKS = ["production", "paper"]
 
@@ -182,13 +184,10 @@ def test_an_exit_does_not_wait_for_a_venue_that_tells_its_book_late(floor: Floor
     floor.send()
     answers: list[dict[str, Any]] = []
     owner = floor.strategy(capital_usd=10_000)  # the exit takes turns with its entries
-    floor.misbehave({"kind": "hang", "seconds": 3, "path": "/depth", "times": 1})
-    entry = threading.Thread(target=lambda: answers.append(floor.send(strategy_id=owner)))
-    entry.start()
-    told = floor.send(action="close")
-    assert told.get("action") == "closed", told
-    assert answers == []  # the entry still waits for the book
-    entry.join()
+    with hanging(floor, "/depth", lambda: answers.append(floor.send(strategy_id=owner))):
+        told = floor.send(action="close")
+        assert told.get("action") == "closed", told
+        assert answers == []  # the entry still waits for the book
     floor.check_books()
 
 
@@ -277,18 +276,20 @@ def test_an_entry_that_waited_for_its_account_is_not_sent_at_a_price_of_then(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     floor.send("a")  # leverage is remembered
+    executor = floor.server.protection_watchdog._executor
+    executor.max_order_delay_s = 0.1
     store, is_held, helpers = type(floor.store), threading.Event(), []
     done = store.mark_request_submitted
 
     def holds_the_account() -> None:
         with floor.account._lock:  # type: ignore[attr-defined]
             is_held.set()
-            threading.Event().wait(4)
+            time.sleep(2 * executor.max_order_delay_s)
 
     def submitted(*given: Any, **named: Any) -> Any:
         helpers.append(threading.Thread(target=holds_the_account))
         helpers[0].start()
-        assert is_held.wait(20)
+        assert is_held.wait(VENUE_TIMEOUT_S)
         return done(*given, **named)
 
     monkeypatch.setattr(store, "mark_request_submitted", submitted)
@@ -297,6 +298,7 @@ def test_an_entry_that_waited_for_its_account_is_not_sent_at_a_price_of_then(
     assert told["status"] == 503, told
     assert orders_sent(floor) == 1
     monkeypatch.undo()
+    executor.max_order_delay_s = floor.wait_limits.order_delay_s
     assert floor.send("b")["action"] == "opened"
     floor.check_books()
 

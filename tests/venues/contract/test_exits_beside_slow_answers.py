@@ -9,32 +9,33 @@ from typing import Any
 import pytest
 import requests
 
-from tests.venues.conftest import Floor
+from tests.venues.conftest import PATIENT, Floor
 from tests.venues.contract.test_fees_in_a_coin import coin_market
 from tests.venues.contract.test_funding import FIRST_S, hourly, let_the_price_be_old, rounds
 
-HANG_S = 3
 MARGIN_PATHS = {"aster": "/positionRisk", "binance": "/symbolConfig"}
 
 
 @contextmanager
 def hanging(floor: Floor, path: str, job: Callable[[], object]) -> Iterator[list[bool]]:
-    """Within, `job` waits for an answer of `path`; the list is filled when it has ended."""
+    """Within, `job` waits for an answer of `path`, however long that takes; the list is filled when it has ended."""
     ended: list[bool] = []
 
     def run() -> None:
         job()
         ended.append(True)
 
-    floor.misbehave({"kind": "hang", "seconds": HANG_S, "path": path, "times": 1})
+    floor.misbehave({"kind": "hold", "path": path, "times": 1})
     worker = threading.Thread(target=run)
     worker.start()
     while not _has_begun(floor):
         assert worker.is_alive(), f"nothing asked for {path}"
         time.sleep(0.01)
-    yield ended
-    floor.misbehave()
-    worker.join()
+    try:
+        yield ended
+    finally:
+        floor.misbehave()
+        worker.join()
 
 
 def _has_begun(floor: Floor) -> bool:
@@ -57,6 +58,7 @@ def test_a_live_exit_does_not_wait_for_the_income_of_its_account(floor: Floor) -
     floor.check_books()
 
 
+@pytest.mark.parametrize("wait_limits", [PATIENT._replace(catch_up_s=0.5, recent_catch_up_s=0.5)], ids=["catch-up"])
 def test_a_paper_exit_does_not_wait_for_the_candles_of_a_round_of_marks(floor: Floor) -> None:
     floor.send(environment="paper", stop_loss_percent=2)
     floor.hands.now += 300

@@ -16,7 +16,7 @@ from engine.venues.instrument import GONE
 from engine.venues.market_data.client import MarketData
 from engine.venues.orders import OrderRequest, OrderStatus, build_client_order_id
 from engine.venues.paper import PaperVenue
-from tests.venues.contract.conftest import Bench, wanted
+from tests.venues.contract.conftest import TIMEOUT_S, Bench, wanted
 from tests.venues.contract.conftest import order as plain_order
 
 DATED = {"symbol": "BTCUSDT_261225", "like": "BTCUSDT", "jump_percent": 5}
@@ -32,7 +32,7 @@ def change(bench: Bench, symbol: str | None = "BTCUSDT", **wish: Any) -> None:
 @pytest.fixture
 def market(bench: Bench) -> Iterator[MarketData]:
     """The market data of the same venue, which knows what the account knows of its instruments."""
-    data = MarketData(bench.simulated.name, bench.url, 3.0, bench.backoff)
+    data = MarketData(bench.simulated.name, bench.url, TIMEOUT_S, bench.backoff)
     yield data
     data.close()
 
@@ -40,13 +40,13 @@ def market(bench: Bench) -> Iterator[MarketData]:
 @pytest.fixture
 def apart(bench: Bench) -> Iterator[MarketData]:
     """Market data of another process."""
-    data = MarketData(bench.simulated.name, bench.url, 3.0, RequestWeightLimiter(bench.hands))
+    data = MarketData(bench.simulated.name, bench.url, TIMEOUT_S, RequestWeightLimiter(bench.hands))
     yield data
     data.close()
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < deadline, "it did not come true"
         threading.Event().wait(0.02)

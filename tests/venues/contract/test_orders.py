@@ -10,7 +10,7 @@ from engine.domain.positions import Side
 from engine.platform.errors import CredentialsError, UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.orders import OrderStatus, build_client_order_id
-from tests.venues.contract.conftest import Bench, order
+from tests.venues.contract.conftest import TIMEOUT_S, Bench, order
 
 PRICE = Decimal("28001.4")
 RATE = Decimal("0.0004")
@@ -67,9 +67,10 @@ def test_an_order_whose_answer_is_lost_is_unknown_and_then_found_or_not(
 def test_an_order_that_is_never_answered_is_unknown_and_then_found(bench: Bench) -> None:
     bench.venue.fetch_instrument("BTCUSDT")
     bench.misbehave(
-        {"kind": "hang", "seconds": 60, "path": bench.simulated.order_path, "method": "POST", "accept": True}
+        {"kind": "hang", "seconds": TIMEOUT_S, "path": bench.simulated.order_path, "method": "POST", "accept": True}
     )
-    with pytest.raises(OrderOutcomeUnknown):
+    two_seconds = bench.venue._exchange.session.limit_timeout(2 / TIMEOUT_S)
+    with pytest.raises(OrderOutcomeUnknown), two_seconds:
         bench.venue.place_market_order(order())
     assert bench.venue.find_order("BTCUSDT", build_client_order_id("1")) is not None
 
@@ -148,7 +149,7 @@ def test_quotes_and_instruments_are_the_venues_own(bench: Bench) -> None:
 def test_keys_that_are_not_accepted_are_the_accounts_trouble(bench: Bench) -> None:
     keys = bench.simulated.credentials()
     wrong = keys.model_copy(update={"api_secret": keys.api_key, "signer_address": "0x" + "1" * 40})
-    account = CcxtVenue(bench.simulated.name, wrong, bench.url)
+    account = CcxtVenue(bench.simulated.name, wrong, bench.url, TIMEOUT_S)
     with pytest.raises(CredentialsError, match="Signature"):
         account.fetch_positions()
     account.close()

@@ -6,12 +6,8 @@ from typing import Any
 import pytest
 
 from engine.domain.positions import Position
-from engine.platform.settings.settings import Settings
 from tests.venues.conftest import Floor
-from webhook_server.app import WebhookServer, build
 from webhook_server.background.protective_exits import ProtectiveExits
-from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenueRegistry
 
 MINUTE_S = 60.0
 
@@ -43,11 +39,6 @@ def ends(floor: Floor) -> list[tuple[str | None, Decimal | None]]:
 def lost(floor: Floor) -> Decimal:
     (trade,) = floor.store.list_trades()
     return -(trade.pnl_usd or Decimal(0))
-
-
-def another_server(floor: Floor) -> WebhookServer:
-    venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
-    return build(Settings(), floor.store, venues, SystemClock())
 
 
 @pytest.mark.parametrize("mode", ["isolated", None])
@@ -94,7 +85,7 @@ def test_what_happened_while_no_server_ran_is_found_by_the_next_one(floor: Floor
     floor.hands.now += 5 * MINUTE_S
     move(floor, -12, 14)
     floor.hands.now += 55 * MINUTE_S
-    another = another_server(floor)
+    another = floor.build_another()
     another.mark_to_market.run_once()
     assert [trade.exit_reason for trade in floor.store.list_trades()] == ["liquidated"]
     another.mark_to_market.run_once()
@@ -158,7 +149,7 @@ def test_an_exit_that_broke_off_before_it_was_booked_is_booked_once_at_its_price
         with pytest.raises(KeyboardInterrupt):
             floor.server.mark_to_market.run_once()
     move(floor, 14)
-    another = another_server(floor)
+    another = floor.build_another()
     another.recovery.run()
     another.mark_to_market.run_once()
     (trade,) = floor.store.list_trades()

@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 
-from engine.platform.settings.settings import Settings
 from simulator.venue.api_error import VenueApiError
 from tests.venues.conftest import Floor
 from tests.venues.instruments import at_venue, change, check_agreement, trades
-from webhook_server.app import WebhookServer, build
-from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenueRegistry
+from webhook_server.app import WebhookServer
 
 HELD, MOST = Decimal("0.009"), Decimal("0.004")
 STOP: dict[str, Any] = {"stop_loss_percent": 2}
@@ -27,8 +24,7 @@ def another(floor: Floor) -> Iterator[Callable[[], WebhookServer]]:
     servers: list[WebhookServer] = []
 
     def make() -> WebhookServer:
-        venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
-        servers.append(build(Settings(), floor.store, venues, SystemClock()))
+        servers.append(floor.build_another())
         return servers[-1]
 
     yield make

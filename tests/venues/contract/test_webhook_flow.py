@@ -5,11 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.platform.settings.settings import Settings
 from tests.venues.conftest import Floor
-from webhook_server.app import build
-from webhook_server.clock import SystemClock
-from webhook_server.venue_registry import VenueRegistry
 
 BOTH: dict[str, Any] = {"stop_loss_percent": 2, "take_profit_percent": 4}
 ROUNDS = 10
@@ -125,8 +121,7 @@ def test_a_server_that_dies_after_any_order_left_a_position_that_the_next_one_fi
     floor.misbehave(told_nothing, deaf)
     assert floor.send("a", **BOTH)["status"] == 503
     floor.misbehave()
-    venues = VenueRegistry(Settings(sparky_market=floor.simulated.name, sparky_market_url=floor.venue_url))
-    another = build(Settings(), floor.store, venues, SystemClock())
+    another = floor.build_another()
     another.recovery.run()
     assert names(floor) == both(floor, "a")
     sent = orders_sent(floor)

@@ -11,6 +11,7 @@ from engine.domain.errors import OrderOutcomeUnknown, OrderRejected, StrategyFau
 from engine.platform.errors import ConfigurationError, UpstreamUnavailable
 from engine.venues.live.ccxt_venue import CcxtVenue
 from engine.venues.orders import OrderRequest, OrderStatus, build_client_order_id
+from tests.engine.venues.conftest import TIMEOUT_S
 
 ORDER = "/fapi/v3/order"
 MARGIN = '{"code":-2019,"msg":"Margin is insufficient."}'
@@ -113,10 +114,10 @@ def test_an_answer_that_does_not_tell_the_fill_is_cleared_up_by_asking(
 
 
 def test_an_order_that_timed_out_is_unknown_and_then_found(open_venue: OpenVenue, misbehave: Misbehave) -> None:
-    venue = open_venue(timeout_s=2.0)
-    venue.fetch_quote("BTCUSDT")
-    misbehave({"kind": "hang", "seconds": 60, "path": ORDER, "method": "POST", "accept": True})
-    with pytest.raises(OrderOutcomeUnknown):
+    venue = open_venue()
+    venue.fetch_instrument("BTCUSDT")
+    misbehave({"kind": "hang", "seconds": TIMEOUT_S, "path": ORDER, "method": "POST", "accept": True})
+    with pytest.raises(OrderOutcomeUnknown), venue._exchange.session.limit_timeout(2 / TIMEOUT_S):
         venue.place_market_order(order())
     assert venue.find_order("BTCUSDT", build_client_order_id("1")) is not None
 

@@ -17,6 +17,7 @@ from simulator.aster.aster_app import create_aster
 from simulator.market.candles import create_synthetic_series
 from simulator.market.market import Market, MarketClock
 from simulator.venue.venue import SimulatedVenue
+from tests.engine.venues.conftest import TIMEOUT_S
 from tests.support.factories.markets import START_MS
 
 MINUTE = 60_000
@@ -149,16 +150,14 @@ def test_a_venue_that_is_not_well_is_unavailable(
     assert market_data.fetch_candles("BTCUSDT")
 
 
-@pytest.mark.parametrize("fault", [{"kind": "hang", "seconds": 60}, {"kind": "drip", "seconds": 0.2}])
+@pytest.mark.parametrize("fault", [{"kind": "hang", "seconds": TIMEOUT_S}, {"kind": "drip", "seconds": 0.2}])
 def test_a_venue_that_never_ends_its_answer_is_given_up_in_time(
-    venue_url: str, misbehave: Misbehave, fault: dict[str, object]
+    market_data: MarketData, misbehave: Misbehave, fault: dict[str, object]
 ) -> None:
-    data = MarketData("aster", venue_url, timeout_s=1.0)
-    data.fetch_instrument("BTCUSDT")
+    market_data.fetch_instrument("BTCUSDT")
     misbehave(fault | {"path": KLINES})
-    with pytest.raises(UpstreamUnavailable):
-        data.fetch_candles("BTCUSDT")
-    data.close()
+    with pytest.raises(UpstreamUnavailable), market_data._exchange.session.limit_timeout(1 / TIMEOUT_S):
+        market_data.fetch_candles("BTCUSDT")
 
 
 @pytest.mark.parametrize(
