@@ -136,8 +136,8 @@ def test_no_command_starts_the_server_that_a_supervisor_owns(words: list[str], m
 
 
 def test_a_command_waits_a_short_time_for_the_server_of_the_running_sparky(made: Sparky) -> None:
-    is_soon = False
-    while not is_soon:  # a crowded machine may need longer to start the server
+    code = None
+    while code != 0:
         with held(made.home):
             began = time.monotonic()
             command = subprocess.Popen(
@@ -149,11 +149,11 @@ def test_a_command_waits_a_short_time_for_the_server_of_the_running_sparky(made:
             service = make(Settings(sparky_home=made.home), "")
             service.start()
             is_soon = time.monotonic() - began < SUPERVISED_TIMEOUT_S
-            told = command.communicate(timeout=PATIENCE_S)[0]
+            told, code = command.communicate(timeout=PATIENCE_S)[0], command.returncode
             wait_for(service.is_healthy, "the server going on")
             service.stop(3)
+        assert code == 0 or not is_soon  # only a crowded machine needs longer to start the server
     assert b"one" in told
-    assert command.returncode == 0
 
 
 def test_a_question_at_a_terminal_holds_no_server(made: Sparky) -> None:
