@@ -160,9 +160,12 @@ class Supervisor:
 
     def _mark_ready(self) -> None:
         for child in self._children.values():
-            if child.state is ChildState.STARTING and self._processes.heartbeat(child).beats > 0:
-                child.ever_ready = True
-                self._set_state(child, ChildState.RUNNING)
+            self._mark_if_ready(child)
+
+    def _mark_if_ready(self, child: Child) -> None:
+        if child.state is ChildState.STARTING and self._processes.heartbeat(child).beats > 0:
+            child.ever_ready = True
+            self._set_state(child, ChildState.RUNNING)
 
     def _kill_unresponsive(self) -> None:
         now = time.monotonic()
@@ -268,6 +271,7 @@ class Supervisor:
             self._set_state(child, ChildState.STOPPING)
 
     def _handle_exit(self, child: Child, status: int) -> None:
+        self._mark_if_ready(child)  # it may have become ready and ended since the last turn of a starved loop
         child.pid = child.memory_bytes = child.kill_at = None
         self._reporter.report_ended(child)
         if child.state is ChildState.STOPPING:

@@ -54,7 +54,7 @@ def test_strategies_come_and_go_with_the_watcher(run_dir: Path) -> None:
         one = running.wait_for(f"strategy-{first}", "running")
         strategies_file(run_dir, second)
         running.wait_for(f"strategy-{second}", "running")
-        wait_until_gone([one["pid"]], PATIENCE_S)
+        wait_until_gone([one["pid"]])
 
 
 def test_a_shared_child_that_can_never_run_ends_the_whole_start(run_dir: Path) -> None:
@@ -85,7 +85,7 @@ def test_hup_restarts_only_the_children_whose_spec_has_changed(run_dir: Path) ->
         after = {name: running.wait_for(name, "running", after=seen) for name in ("other", "new")}
         assert after["other"]["pid"] != before["other"]
         assert after["other"]["restarts"] == 0
-        wait_until_gone([before["gone"]], PATIENCE_S)
+        wait_until_gone([before["gone"]])
         assert is_alive(before["same"])
         assert "same" not in {e["name"] for e in running.events[seen:]}
         assert running.stop() == 0

@@ -18,11 +18,13 @@ import pytest
 
 from engine.admin.strategy_checks import NewStrategy
 from engine.platform.settings.settings import Settings
+from engine.store.embedded.command_database import SUPERVISED_TIMEOUT_S
 from engine.store.embedded.embedded_postgres import build_dsn, get_data_dir, is_running, make
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from tests.support.processes.directories import short_directory
 from tests.support.processes.sparky import PATIENCE_S, Sparky, without_strategies
+from tests.support.processes.supervised import wait_for
 
 ROOT: Final = Path(__file__).parents[2]
 # Uses the database as every command does, in steps that the test times: one line on stdin each.
@@ -134,19 +136,24 @@ def test_no_command_starts_the_server_that_a_supervisor_owns(words: list[str], m
 
 
 def test_a_command_waits_a_short_time_for_the_server_of_the_running_sparky(made: Sparky) -> None:
-    with held(made.home):
-        command = subprocess.Popen(
-            [sys.executable, "-c", "import cli.main; cli.main.main()", "strategy", "list"],
-            env=made.environ | {"PYTHONPATH": str(ROOT)},
-            cwd=made.home.parent,
-            stdout=subprocess.PIPE,
-        )
-        service = make(Settings(sparky_home=made.home), "")
-        service.start()
-        assert b"one" in command.communicate(timeout=PATIENCE_S)[0]
-        assert command.returncode == 0
-        assert service.is_healthy()
-        service.stop(3)
+    code = None
+    while code != 0:
+        with held(made.home):
+            began = time.monotonic()
+            command = subprocess.Popen(
+                [sys.executable, "-c", "import cli.main; cli.main.main()", "strategy", "list"],
+                env=made.environ | {"PYTHONPATH": str(ROOT)},
+                cwd=made.home.parent,
+                stdout=subprocess.PIPE,
+            )
+            service = make(Settings(sparky_home=made.home), "")
+            service.start()
+            is_soon = time.monotonic() - began < SUPERVISED_TIMEOUT_S
+            told, code = command.communicate(timeout=PATIENCE_S)[0], command.returncode
+            wait_for(service.is_healthy, "the server going on")
+            service.stop(3)
+        assert code == 0 or not is_soon  # only a crowded machine needs longer to start the server
+    assert b"one" in told
 
 
 def test_a_question_at_a_terminal_holds_no_server(made: Sparky) -> None:
@@ -206,7 +213,7 @@ def test_a_command_that_has_started_the_server_gives_it_to_the_sparky_that_start
     with command_with_a_server(made) as command:
         made.start("--no-demo")
         try:
-            made.wait_for(lambda: made.process_of("strategy-watcher"), "Sparky being up", 60)
+            made.wait_for(lambda: made.process_of("strategy-watcher"), "Sparky being up")
             assert len(answer_of(command)) == 36  # from the same store, which the running Sparky now serves
             assert made.run("strategy", "list").returncode == 0
         finally:
@@ -221,7 +228,7 @@ def test_a_command_that_was_stopped_or_killed_with_the_server_keeps_no_sparky_fr
         command.send_signal(how)
         made.start("--no-demo")
         try:
-            made.wait_for(lambda: made.process_of("strategy-watcher"), "Sparky being up", 60)
+            made.wait_for(lambda: made.process_of("strategy-watcher"), "Sparky being up")
         finally:
             made.close()
 
@@ -248,7 +255,7 @@ def test_a_command_killed_at_any_moment_leaves_a_home_that_can_be_used_at_once()
                 command.wait()
                 service = make(Settings(sparky_home=home), "")
                 service.start()
-                assert service.is_healthy()
+                wait_for(service.is_healthy, "an answer of the server")
                 service.stop(3)
 
 
@@ -267,4 +274,4 @@ def test_while_sparkys_database_is_away_no_command_takes_its_place() -> None:
         assert [done.returncode for done in commands[:2]] == [1, 1]
         sparky.process.send_signal(signal.SIGCONT)
         sparky.wait_for(lambda: is_running(sparky.home), "the database being back")
-        assert sparky.run("strategy", "list").returncode == 0
+        sparky.wait_for(lambda: sparky.run("strategy", "list").returncode == 0, "commands being served again")

@@ -26,13 +26,14 @@ from tests.e2e.conftest import SparkyMaker
 from tests.support.factories.bookkeeping import Book
 from tests.support.factories.candle_files import write_walk
 from tests.support.factories.indicators import independent
-from tests.support.processes.sparky import Sparky
+from tests.support.processes.sparky import PATIENCE_S, Sparky
 
 CENT = Decimal("0.01")
 FEE_RATE = Decimal("0.0004")
 CAPITAL = Decimal(10_000)
 WARM_UP_CANDLES = 100
 MINUTE_MS = 60_000
+DAYS = 6  # a minute and a half, of which strategies may need a minute to start on a crowded machine
 
 
 @dataclass
@@ -53,7 +54,7 @@ def candles_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     named = os.environ.get("REPLAY_CANDLES")
     if named:
         return Path(named).resolve()
-    return write_walk(tmp_path_factory.mktemp("candles") / "BTCUSDT-1m-seeded.csv", 3 * 1_440)
+    return write_walk(tmp_path_factory.mktemp("candles") / "BTCUSDT-1m-seeded.csv", DAYS * 1_440)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def run(sparky_at: SparkyMaker, candles_file: Path) -> Run:
     sparky = sparky_at(SPARKY_PAPER_FEE_PERCENT=str(FEE_RATE * 100), SPARKY_MARK_INTERVAL_S="1")
     candles = read(candles_file)
     sparky.start("--candles", str(candles_file), "--speed", "6000")
-    patience_s = (candles[-1].open_time_ms - candles[0].open_time_ms) / 6_000_000 + 60
+    patience_s = (candles[-1].open_time_ms - candles[0].open_time_ms) / 6_000_000 + PATIENCE_S
     sparky.wait_for(lambda: has_reached_the_end(sparky, candles[-1]), "the end of the file", patience_s)
     assert sparky.press_ctrl_c() == 0
     with command_database.open_database(Settings(sparky_home=sparky.home)) as dsn:

@@ -65,7 +65,7 @@ def assert_stops_in_order(run_dir: Path, send: Send, launcher: tuple[str, ...] =
         assert states == [("late", "stopping"), ("late", "done"), ("early", "stopping"), ("early", "done")]
         assert float(late.read_text()) < float(early.read_text()) - 1.4
         assert LOST not in running.log()
-        wait_until_gone(family, 5)
+        wait_until_gone(family)
 
 
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
@@ -156,7 +156,7 @@ def test_a_child_that_ignored_a_signal_ends_with_its_supervisor(run_dir: Path) -
             os.kill(pid, signal.SIGTERM)
         running.process.kill()
         running.process.wait()
-        wait_until_gone(pids, 5)
+        wait_until_gone(pids)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name)

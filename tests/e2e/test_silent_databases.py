@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from engine.platform.settings.settings import Settings
 from tests.cli.conftest import Sparky, home, own_logging, sparky
+from tests.support.processes.crowding import slowed
 from tests.support.servers.ports import free_port
 from webhook_server import service
 
@@ -53,7 +54,7 @@ def test_status_asks_a_database_that_does_not_answer_once(sparky: Sparky, silent
     assert view["database"] != "ok"
     assert (view["strategies"], view["kill_switches"], view["unattended"]) == (None, None, None)
     assert len(silent.held) == 1
-    assert time.monotonic() - began < 9.0  # by far less than what a call may take elsewhere
+    assert time.monotonic() - began < slowed(9)  # by far less than what a call may take elsewhere
 
 
 def test_the_webhook_servers_health_is_told_soon_whatever_the_database_does(silent: Silent) -> None:
@@ -61,7 +62,7 @@ def test_the_webhook_servers_health_is_told_soon_whatever_the_database_does(sile
     served = service.make(settings, "")
     served.start()
     try:
-        answer = requests.get(f"{served.url}/health", timeout=9.0)
+        answer = requests.get(f"{served.url}/health", timeout=slowed(9))
     finally:
         served.stop(1.0)
     assert (answer.status_code, answer.json()["apiStatus"]) == (503, "database unavailable")

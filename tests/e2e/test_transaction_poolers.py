@@ -82,7 +82,7 @@ def test_two_who_migrate_through_a_pool_at_once_apply_each_migration_once(
     barrier = threading.Barrier(3)
 
     def run(_: int) -> tuple[str, ...]:
-        barrier.wait(30)
+        barrier.wait(300)
         return migrate(address)
 
     with ThreadPoolExecutor(3) as pool:
@@ -125,10 +125,12 @@ def test_a_call_that_fails_leaves_the_pools_connection_in_order(
 
 
 def test_a_call_through_a_pool_is_bounded_by_its_own_time(pooler_with: MakePooler, probed: str) -> None:
-    rpc = PostgresRpc(pooler_with().dsn(probed), timeout_s=0.3, keep=True)
+    rpc = PostgresRpc(pooler_with().dsn(probed), timeout_s=5, keep=True)
+    rpc.call("pid")
 
-    with pytest.raises(UpstreamUnavailable, match="statement timeout"):
-        rpc.call("nap", s=60)
+    with pytest.raises(UpstreamUnavailable, match=r"statement timeout|no answer within"):
+        rpc.call("nap", s=600)
+    rpc.close()
 
 
 def test_many_threads_share_two_server_connections(pooler_with: MakePooler, probed: str) -> None:
@@ -187,7 +189,7 @@ def test_a_pool_that_is_full_is_unavailability_within_the_calls_own_time(
     pooler_with: MakePooler, probed: str, query_wait_timeout: str
 ) -> None:
     address = pooler_with(query_wait_timeout=query_wait_timeout).dsn(probed)
-    rpc = PostgresRpc(address, timeout_s=3, keep=True)
+    rpc = PostgresRpc(address, timeout_s=10, keep=True)
     rpc.call("pid")
     waited = threading.Event()
     with psycopg.connect(address) as holder:
@@ -197,7 +199,7 @@ def test_a_pool_that_is_full_is_unavailability_within_the_calls_own_time(
             waited.set()
             holder.cancel()
 
-        late = threading.Timer(60, give_up)
+        late = threading.Timer(110, give_up)
         late.start()
         with pytest.raises(UpstreamUnavailable):
             rpc.call("pid")

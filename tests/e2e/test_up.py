@@ -12,7 +12,7 @@ import psutil
 
 from tests.e2e.conftest import SparkyMaker
 from tests.support.processes.crowding import slowed
-from tests.support.processes.sparky import Sparky
+from tests.support.processes.sparky import PATIENCE_S, Sparky
 from tests.support.processes.supervised import is_alive, wait_until_gone
 
 PROFILES = {"demo-conservative", "demo-balanced", "demo-aggressive"}
@@ -31,7 +31,7 @@ def has_traded(sparky: Sparky) -> Callable[[], bool]:
 
 
 def read(sparky: Sparky, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{sparky.monitor_port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{sparky.monitor_port}{path}", timeout=PATIENCE_S) as answer:
         text: str = answer.read().decode()
     return text
 
@@ -104,7 +104,7 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_start_goes_on(sparky_
     assert sparky.process is not None
     psutil.Process(sparky.process.pid).kill()
     sparky.process.wait()
-    wait_until_gone(family, 10)
+    wait_until_gone(family)
     sparky.start()
     sparky.wait_for(has_traded(sparky), "trades again")
 

@@ -76,7 +76,7 @@ def test_a_thousand_strategies_start_tick_and_stop_and_nobody_is_lost(
     fleet.process.terminate()
     assert fleet.process.wait(PATIENCE_S) == 0
     stopped_s = time.monotonic() - began
-    wait_until_gone(family, 5)
+    wait_until_gone(family)
     measured(
         f"{fleet.count} strategies: all ready after {ready_s:.0f} s, each with a whole cycle after {cycled_s:.0f} s, "
         f"stopped in {stopped_s:.1f} s; memory of its own {statistics.median(sizes):.1f} MiB each, "

@@ -19,6 +19,7 @@ from tests.support.processes.supervised import (
     is_alive,
     spec,
     strategies_file,
+    wait_for,
     wait_until_gone,
 )
 
@@ -39,11 +40,12 @@ def test_a_child_that_breaks_its_promise_is_killed_and_its_traceback_logged(run_
         running.wait_for("stuck", "running")
         died = running.wait_for("stuck", "backoff")
         assert died["cause"] == "stalled"
-        assert "tests/support/processes/children.py" in running.log()
+        # Each time it has a moment to write it, which a crowded machine may not give it at once.
+        wait_for(lambda: "tests/support/processes/children.py" in running.log(), "the traceback")
 
 
 def test_a_stopped_process_is_found_and_replaced(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("frozen", "steady", tick_deadline_s=3.0)]) as running:
+    with Supervised(run_dir, [spec("frozen", "steady", tick_deadline_s=10.0)]) as running:
         first = running.wait_for("frozen", "running")
         seen = len(running.events)
         os.kill(first["pid"], signal.SIGSTOP)
@@ -84,7 +86,7 @@ def test_nothing_outlives_a_killed_supervisor(run_dir: Path) -> None:
         pids = [running.wait_for(name, "running")["pid"] for name in ("one", "two")]
         running.process.send_signal(signal.SIGKILL)
         running.process.wait(PATIENCE_S)
-        wait_until_gone(pids, PATIENCE_S)
+        wait_until_gone(pids)
 
 
 def test_a_second_supervisor_on_the_same_home_is_refused_with_the_first_ones_pid(run_dir: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_stopped_strategy_is_found_by_its_broken_promise_and_replaced(fleet: F
     name = next(iter(before))
     stalls = stalled(fleet, name)
     os.kill(before[name], signal.SIGSTOP)
-    wait_until_gone([before[name]], 5 + 9 + 2 + 20)  # cadence, deadline, grace, and then some
+    wait_until_gone([before[name]])
     fleet.wait_for(lambda: fleet.pid(name) not in (None, before[name]), "the strategy at its work again", PATIENCE_S)
     assert stalled(fleet, name) == stalls + 1
     after = pids_of(fleet)
@@ -150,4 +150,4 @@ def test_at_last_all_of_it_stops_cleanly(fleet: Fleet) -> None:
     assert fleet.process is not None
     fleet.process.send_signal(signal.SIGTERM)
     assert fleet.process.wait(PATIENCE_S) == 0
-    wait_until_gone(family, 5)
+    wait_until_gone(family)

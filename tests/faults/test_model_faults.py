@@ -4,16 +4,19 @@ blamed on nobody, and over when it is over."""
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from tests.faults.conftest import FleetMaker
 from tests.support.clients.outages import (
     CHAT,
+    PATIENCE_S,
+    PATIENT,
     QUICK,
     assert_nobody_is_paused_or_restarted,
     broken,
@@ -59,8 +62,8 @@ def test_it_is_named_blamed_on_nobody_and_over_when_it_is_over(three: Fleet, nam
         fault = fault | {"headers": {"retry-after": format_datetime(datetime.now(UTC) + timedelta(seconds=3))}}
     before = requests(three, outcome)
     broken(three, **fault)
-    wait_for_all(three, "upstream_groq")
-    assert requests(three, outcome) > before
+    wait_for_all(three, "upstream_groq")  # on a crowded machine some of them for the time alone that an answer took
+    three.wait_for(lambda: requests(three, outcome) > before, f"a request that ended as {outcome}", PATIENCE_S)
     three.order("groq")
     wait_for_all(three, "ok")
     assert_nobody_is_paused_or_restarted(three)
@@ -73,21 +76,43 @@ LONG = (
 DRAFT = f"<|channel|>analysis<|message|>Candidate: {LONG} but the right answer is HOLD. Let me double-check RSI"
 
 
+def drafts(fleet: Fleet, known: Container[UUID] = ()) -> dict[UUID, str | None]:
+    """What became of each decision that was made of a draft, but for those that are `known`."""
+    with fleet.store() as store:
+        stories = [store.get_decision_trace(row.id) for row in store.list_decisions(limit=200)]
+    made = [story.decision for story in stories if story is not None and story.decision.raw_answer == DRAFT]
+    return {decision.id: decision.signal_action for decision in made if decision.id not in known}
+
+
+def some_drafts(fleet: Fleet, edit: dict[str, object]) -> bool:
+    """Answers with drafts, but fewer than the five faults in a row after which a strategy is paused: all may go to one
+    strategy while the others wait for the machine."""
+    fleet.order("groq", {"path": CHAT, "kind": "edit", "replace": edit, "times": 4})
+    fleet.wait_for(lambda: fleet.faults_left("groq") == 0, "every draft being sent")
+    wait_for_all(fleet, "ok")
+    return True
+
+
 @pytest.mark.parametrize("finish", ["length", "stop"])
 def test_a_draft_is_never_traded_by_anybody(three: Fleet, finish: str) -> None:
     with three.store() as store:
         before = len(store.list_signals(limit=1_000))
+    known = drafts(three)
     edit = {"choices.0.message.content": DRAFT, "choices.0.finish_reason": finish, "usage.completion_tokens": 800}
-    broken(three, kind="edit", replace=edit)
-    wait_for_all(three, "cut" if finish == "length" else "fault")
+    if finish == "length":
+        broken(three, kind="edit", replace=edit)
+        wait_for_all(three, "cut")
+    else:
+        three.wait_for(
+            lambda: some_drafts(three, edit) and drafts(three, known), "a draft that is recorded", PATIENCE_S
+        )
     three.order("groq")
+    wait_for_all(three, "ok")  # what began with a draft has ended
     with three.store() as store:
-        stories = [store.get_decision_trace(row.id) for row in store.list_decisions(limit=200)]
         sent = store.list_signals(limit=1_000)
-    drafts = {story.decision.id: story.decision for story in stories if story and story.decision.raw_answer == DRAFT}
-    assert {decision.signal_action for decision in drafts.values()} == {"HOLD"}
-    assert not drafts.keys() & {signal.id for signal in sent[: len(sent) - before]}
-    wait_for_all(three, "ok")
+    found = drafts(three, known)
+    assert set(found.values()) == {"HOLD"}
+    assert not found.keys() & {signal.id for signal in sent[: len(sent) - before]}
     assert_nobody_is_paused_or_restarted(three)
 
 
@@ -136,9 +161,9 @@ def test_an_answer_of_another_schema_is_asked_for_again_and_counts_as_the_strate
 
 def test_a_wish_of_two_minutes_is_kept_by_everybody_and_is_no_failure(three: Fleet) -> None:
     wish = {"kind": "status", "status": 429, "headers": {"retry-after": "120"}, "path": CHAT, "times": 1}
-    began = time.monotonic()
+    began, before = time.monotonic(), requests(three, "rate_limited")
     three.order("groq", wish)
-    three.wait_for(lambda: any(cycle["outcome"] == "upstream_groq" for cycle in facts(three).values()), "a refusal")
+    three.wait_for(lambda: requests(three, "rate_limited") > before, "a refusal")
     wait_for_all(three, "skip_no_permit")  # whatever had been under way is over
     asked = three.status()["totals"]["llm_requests"]
     while time.monotonic() < began + 100:
@@ -150,7 +175,7 @@ def test_a_wish_of_two_minutes_is_kept_by_everybody_and_is_no_failure(three: Fle
 
 
 def test_a_model_that_is_gone_is_replaced_by_the_next_one_and_told_once(fleet_of: FleetMaker) -> None:
-    fleet = fleet_of(3, 1.0, GROQ_MODEL="llama-3.3-70b-versatile,llama-3.1-70b-versatile,openai/gpt-oss-20b", **QUICK)
+    fleet = fleet_of(3, 1.0, GROQ_MODEL="llama-3.3-70b-versatile,llama-3.1-70b-versatile,openai/gpt-oss-20b", **PATIENT)
     fleet.launch()
     wait_for_all(fleet, "ok")
     wait_for_all(fleet, "ok")
@@ -159,7 +184,7 @@ def test_a_model_that_is_gone_is_replaced_by_the_next_one_and_told_once(fleet_of
 
 
 def test_without_another_model_everybody_says_where_to_name_one_and_nobody_is_paused(fleet_of: FleetMaker) -> None:
-    fleet = fleet_of(3, 1.0, GROQ_MODEL="llama-3.3-70b-versatile", **QUICK)
+    fleet = fleet_of(3, 1.0, GROQ_MODEL="llama-3.3-70b-versatile", **PATIENT)
     fleet.launch(is_well=False)
     fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers")
     told = [row for row in logged(fleet, "cycle") if row.get("strategy") in fleet.ids]

@@ -6,7 +6,7 @@ import time
 from tests.faults.conftest import FleetMaker, Note
 from tests.support.clients.outages import (
     PATIENCE_S,
-    QUICK,
+    PATIENT,
     assert_nobody_is_paused_or_restarted,
     broken,
     facts,
@@ -29,7 +29,7 @@ def steepest(counts: list[tuple[float, int]]) -> float:
 def test_a_revoked_key_is_reported_once_by_each_and_all_recover_when_it_returns(
     fleet_of: FleetMaker, measured: Note
 ) -> None:
-    fleet = fleet_of(20, 2.0, **QUICK)
+    fleet = fleet_of(20, 2.0, **PATIENT)
     fleet.launch()
     refusing(fleet, 401, "invalid_api_key")
     reasons = wait_for_all(fleet, "upstream_groq")
@@ -76,7 +76,7 @@ def test_an_outage_with_100_strategies_pauses_none_and_ends_with_probes_not_a_st
 
 def test_a_restart_by_hand_ends_every_wait_after_an_outage(fleet_of: FleetMaker) -> None:
     """The provider asks for more patience than this test has: only new processes can be well in time."""
-    fleet = fleet_of(4, 2.0, **QUICK)
+    fleet = fleet_of(4, 2.0, **PATIENT)
     fleet.launch()
     refusing(fleet, 503, "over_capacity", **{"Retry-After": "900"})
     fleet.wait_for(lambda: all(f["breaker"] == "open" for f in facts(fleet).values()), "open breakers", PATIENCE_S)

@@ -28,7 +28,7 @@ def stopped(fleet: Fleet) -> tuple[int, float]:
     fleet.process.send_signal(signal.SIGTERM)
     code = fleet.process.wait(PATIENCE_S)
     took_s = time.monotonic() - began
-    wait_until_gone(family, 5)
+    wait_until_gone(family)
     return code, took_s
 
 

@@ -21,7 +21,7 @@ from tests.support.processes.supervised import (
 
 
 def test_whatever_is_done_to_the_files_of_the_run_directory_hearts_are_still_read(run_dir: Path) -> None:
-    with Supervised(run_dir, [spec("one", "steady", tick_deadline_s=2.0), spec("two", "steady")]) as running:
+    with Supervised(run_dir, [spec("one", "steady", tick_deadline_s=10.0), spec("two", "steady")]) as running:
         one = running.wait_for("one", "running")
         two = running.wait_for("two", "running")
         for path in run_dir.iterdir():
@@ -36,7 +36,7 @@ def test_whatever_is_done_to_the_files_of_the_run_directory_hearts_are_still_rea
 
 
 def test_while_a_new_fork_server_warms_up_everybody_alive_is_watched(run_dir: Path) -> None:
-    specs = [spec(name, "steady", tick_deadline_s=2.0) for name in ("one", "two")]
+    specs = [spec(name, "steady", tick_deadline_s=10.0) for name in ("one", "two")]
     with Supervised(run_dir, specs) as running:
         pids = {name: running.wait_for(name, "running")["pid"] for name in ("one", "two")}
         (server,) = fork_servers(running)
@@ -78,7 +78,7 @@ def test_what_a_dead_child_leaves_behind_is_killed(run_dir: Path) -> None:
         seen = len(running.events)
         os.kill(parent["pid"], signal.SIGKILL)
         running.wait_for("parent", "running", after=seen)
-        wait_until_gone([left], PATIENCE_S)
+        wait_until_gone([left])
         left = int(told.read_text())
         assert is_alive(left)
         assert running.stop() == 0

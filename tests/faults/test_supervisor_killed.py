@@ -28,7 +28,7 @@ def test_nothing_survives_and_a_restart_makes_no_double_and_loses_no_recorded_si
     assert fleet.process is not None
     fleet.process.kill()
     fleet.process.wait()
-    wait_until_gone(family, 5)
+    wait_until_gone(family)
 
     fleet.start("--no-demo")
     fleet.wait_for(lambda: fleet.cycles().keys() >= fleet.ids, "every strategy at work again")

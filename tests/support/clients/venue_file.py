@@ -1,6 +1,7 @@
 """The simulated venue's accounts as its own file has them, read without asking the venue, which would change them."""
 
 import json
+import os
 from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,7 @@ class VenueFile:
     def accounts(self) -> dict[str, Account]:
         """By user, as far as they are written; an empty one for anybody else."""
         with self._path.open("rb") as file:
-            inode = self._path.stat().st_ino
+            inode = os.fstat(file.fileno()).st_ino
             if inode != self._inode:
                 self._inode, self._accounts = inode, defaultdict(Account)
                 self._offset = len(file.readline())  # the name of the series

@@ -33,6 +33,7 @@ NAME = "стратегия 策略 🚀 \u2013 … · ✓"
 NOTES = "покупать 只在上升趋势中买入 매수 ✓"
 DECISION = uuid.UUID("11111111-1111-4111-8111-111111111111")
 PATIENCE_S = 120
+PATIENCE_EACH_S = 15  # of several commands in a row
 
 # Arguments and usual exit code of every command, in an order in which each finds what it needs.
 COMMANDS: Mapping[str, tuple[list[str], int]] = {
@@ -109,7 +110,7 @@ def run_all(commands: Sequence[Sequence[str]], environ: Mapping[str, str], cwd: 
         check=True,
         env=dict(environ),
         cwd=cwd,
-        timeout=PATIENCE_S,
+        timeout=PATIENCE_S + PATIENCE_EACH_S * len(commands),
         input=given,
         stdout=subprocess.PIPE,
     )

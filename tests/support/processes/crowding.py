@@ -3,14 +3,24 @@
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Self
 
 BEAT_S = 0.02
+PAUSE_S = 5.0  # for which a crowded machine may not run a process at all
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, in microseconds of each period: "200000 100000", "max 100000"
 
 
 def slowed(seconds: float) -> float:
-    """`seconds` when a core is free, and more in proportion to how many wait for each one just now."""
-    return seconds * max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+    """`seconds` and one pause when a core is free, more in proportion to how many wait for each one just now."""
+    return seconds * max(1.0, 2 * os.getloadavg()[0] / cores()) + PAUSE_S
+
+
+def cores() -> float:
+    """How many this process may use; a container on a large host sees more of them."""
+    count = float(len(os.sched_getaffinity(0)))
+    quota, _, period = QUOTA.read_text().strip().partition(" ") if QUOTA.exists() else ("max", "", "")
+    return min(count, int(quota) / int(period)) if quota.isdigit() and period.isdigit() else count
 
 
 class Metronome:

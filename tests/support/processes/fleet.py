@@ -19,7 +19,7 @@ from engine.admin.demo_data import DEMO_USER
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.strategy import RiskProfile, StrategyStatus
 from engine.store.embedded.embedded_postgres import build_dsn
-from tests.support.processes.sparky import Sparky, command_lines
+from tests.support.processes.sparky import PATIENCE_S, Sparky, command_lines
 
 FORK_SERVER = "fork server"
 FIXED = (
@@ -192,7 +192,7 @@ class Fleet(Sparky):
         self.control(simulator, "faults", faults)
 
     def _get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor_port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor_port}{path}", timeout=PATIENCE_S) as answer:
             text: str = answer.read().decode()
         return text
 

@@ -148,11 +148,12 @@ class SupabaseServer:
 
     def await_database(self) -> None:
         """Returns when a request reaches it; one that meets a connection cut a moment ago may stay unanswered."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline, timeout_s = time.monotonic() + 2 * PATIENCE_S, 2.0
         while time.monotonic() < deadline:
-            with suppress(UpstreamUnavailable), closing(SupabaseRpc(self.url, SECRET_KEY, timeout_s=2.0)) as rpc:
+            with suppress(UpstreamUnavailable), closing(SupabaseRpc(self.url, SECRET_KEY, timeout_s=timeout_s)) as rpc:
                 rpc.call("pid")
                 return
+            timeout_s = min(20.0, timeout_s * 1.5)  # a crowded machine may take longer to answer
         raise AssertionError("the Supabase server does not reach its database")
 
     def _await_listening(self) -> None:
