@@ -119,7 +119,6 @@ def a_socket(path: Path) -> None:
         left.bind(str(path))
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("left", [a_directory, a_dangling_link, a_pipe, an_unreadable_file, a_socket])
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_no_file_of_a_server_stops_no_start(name: str, left: Callable[[Path], None], made_home: Path) -> None:
