@@ -231,7 +231,7 @@ def test_a_row_that_is_not_running_ends_its_actor(scene: MakeScene) -> None:
 
 def test_a_changed_cadence_is_followed_without_waiting_for_the_old_one(scene: MakeScene, database_url: str) -> None:
     here = scene()
-    strategy_id = here.strategy(cadence_seconds=86_400)
+    strategy_id = here.silent_strategy()
     actor = make(here.settings, here.peers, str(strategy_id))
     ref = here.peers.start("strategy", lambda: actor, ticking=False)
     assert cast("float", ref.ask(Tick())) > time.monotonic() + 1
@@ -283,7 +283,7 @@ def test_an_automatic_pause_is_a_warning_that_says_how_often_what_failed(
 def test_a_changed_row_that_cannot_be_read_at_first_makes_no_tick_of_its_own(scene: MakeScene) -> None:
     """Its row is read before the next tick of its grid, which is hours away; nothing is decided before that."""
     here = scene()
-    strategy_id = here.strategy(cadence_seconds=86_400)
+    strategy_id = here.silent_strategy()
     actor = make(here.settings, here.peers, str(strategy_id))
     ref = here.peers.start("strategy", lambda: actor, ticking=False)
     due = cast("float", ref.ask(Tick()))
