@@ -117,7 +117,7 @@ def raw(status: int, content: bytes, headers: Mapping[str, str] | None = None) -
 
 def hang(handler: Handler) -> None:
     """Reads the request and says nothing."""
-    handler.server.released.wait(30)
+    handler.server.released.wait(600)
 
 
 def drip_body(handler: Handler) -> None:

@@ -20,7 +20,7 @@ from engine.store.embedded.embedded_postgres import get_data_dir
 from tests.support.processes.directories import short_directory
 from tests.support.servers.ports import free_port
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 120.0
 _DEFAULTS: Final = {
     "auth_type": "any",  # every client is let in, as the user of the line in [databases]
     "pool_mode": "transaction",
