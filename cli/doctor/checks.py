@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -136,10 +135,11 @@ def check_venue(settings: Settings) -> list[CheckResult]:
     name = resolved.exchange
     try:
         with contextlib.closing(MarketData(name, resolved.sparky_market_url)) as market:
-            venue_now_ms = market.fetch_candles(PROBE_SYMBOL, "1m", 2).now_ms
+            market.fetch_candles(PROBE_SYMBOL, "1m", 2)
+            skew_s = market.measure_clock_difference_s()
     except SparkyError as error:
         return [fault("venue", f"{name}: {error}", "check the network, SPARKY_MARKET and SPARKY_MARKET_URL")]
-    return [ok("venue", f"{name} answers"), _check_clock(venue_now_ms / 1000 - time.time())]
+    return [ok("venue", f"{name} answers"), _check_clock(skew_s)]
 
 
 def _check_clock(skew_s: float) -> CheckResult:

@@ -65,13 +65,19 @@ def aster_url(serve: Serve) -> str:
 
 
 @pytest.fixture
+def real_time_url(serve: Serve) -> str:
+    """The same in real time: what was read stays fresh while a busy machine does other things."""
+    return serve(aster_app.create_aster(open_venue(create_synthetic_series(seed=1), speed=1)), aster_app.HEALTH)
+
+
+@pytest.fixture
 def groq_url(serve: Serve) -> str:
     return serve(groq_app.create_groq(groq_app.Groq(Limits())), groq_app.HEALTH)
 
 
 @pytest.fixture
 def scene(
-    peers: LocalPeers, store: Store, database_url: str, home: Path, aster_url: str, groq_url: str
+    peers: LocalPeers, store: Store, database_url: str, home: Path, real_time_url: str, groq_url: str
 ) -> Iterator[MakeScene]:
     def make_scene(groq: str | None = None, **changes: Any) -> Scene:
         values: dict[str, Any] = {
@@ -80,7 +86,7 @@ def scene(
             "database_url": database_url,
             "sparky_home": home,
             "sparky_market": "aster",
-            "sparky_market_url": aster_url,
+            "sparky_market_url": real_time_url,
             "sparky_llm_rpm": 10_000,
         }
         return Scene(peers, store, Settings.model_validate({**values, **changes}))

@@ -1,5 +1,6 @@
 """One running strategy and the actors it needs: limiter and market are real, and so is the database."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -8,9 +9,12 @@ from actors import market_data, rate_limiter
 from actors.messages import CycleFinished
 from actors.strategy import StrategyActor, make
 from engine.admin.strategy_checks import NewStrategy
+from engine.deciding.schedule import build_cadence, find_next_tick
 from engine.platform.settings.settings import Settings
 from engine.store.store import Store
 from tests.support.clients.local_peers import LocalPeers
+
+DAY_S, HOUR_S = 86_400.0, 3_600.0
 
 
 class Scene:
@@ -31,6 +35,14 @@ class Scene:
             NewStrategy.model_validate({**values, "target_assets": ("BTCUSDT",), **changes})
         )
         return row.id
+
+    def silent_strategy(self) -> UUID:
+        """One that decides once a day and not within the next hour; its id says when, so a fitting one is sought."""
+        while True:
+            strategy_id, now = self.strategy(cadence_seconds=DAY_S), time.monotonic()
+            if find_next_tick(build_cadence(strategy_id, DAY_S), now) > now + HOUR_S:
+                return strategy_id
+            self.store.delete_strategy(strategy_id)
 
     def run(self, strategy_id: UUID) -> StrategyActor:
         made: list[StrategyActor] = []

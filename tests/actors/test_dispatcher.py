@@ -23,7 +23,7 @@ from engine.store.cycles import DecisionRecord
 from engine.store.store import Store
 from engine.store.transport.postgres import PostgresRpc
 from engine.store.transport.rpc import Rpc
-from tests.support.clients.events import Ear
+from tests.support.clients.events import PATIENCE_S, Ear
 from tests.support.factories.keys import OTHER_KEY, vault
 from tests.support.factories.signals import new_signal
 from tests.support.servers.receiver import Receiver, receiving
@@ -45,7 +45,7 @@ def strategy_id(store: Store) -> UUID:
     return store.create_strategy(new).id
 
 
-def leave_signal(store: Store, strategy_id: UUID, symbol: str = "BTCUSDT", ttl_s: float = 60.0) -> UUID:
+def leave_signal(store: Store, strategy_id: UUID, symbol: str = "BTCUSDT", ttl_s: float = 600.0) -> UUID:
     """A decision with its signal in the outbox; the signal's id."""
     record = DecisionRecord(action=Action.LONG, symbol=symbol, size_usd=Decimal(100), confidence=0.9)
     row, decision_id = store.get_strategy(strategy_id), uuid4()
@@ -71,7 +71,7 @@ class Running:
 def running(store: Store, receiver: Receiver) -> Iterator[Running]:
     made = Running(store, receiver.url)
     yield made
-    made.actor.close(10.0)
+    made.actor.close(PATIENCE_S)
     made.ref.stop()
 
 
@@ -99,7 +99,7 @@ def test_a_failed_delivery_is_tried_again_until_it_succeeds(
     statuses = (503, 429, 500)
     receiver.answers = [*((status, {"retry-after": "0"}, b"") for status in statuses), (200, {}, b"{}")]
     leave_signal(store, strategy_id)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while len(running.ear.of(SignalAttempted)) < 4 and time.monotonic() < deadline:
         running.tick()
     told = running.ear.wait_for(SignalAttempted, count=4)
@@ -134,7 +134,7 @@ def test_two_dispatchers_at_once_send_every_signal_once(store: Store, strategy_i
     sent = {str(leave_signal(store, strategy_id, symbol)) for symbol in symbols}
     both = [Running(store, receiver.url) for _ in range(2)]
     for running in both:
-        running.actor.close(20.0)
+        running.actor.close(PATIENCE_S)
         running.ref.stop()
     got = [headers["webhook-id"] for headers, _ in receiver.got]
     assert sorted(got) == sorted(sent)
@@ -143,7 +143,7 @@ def test_two_dispatchers_at_once_send_every_signal_once(store: Store, strategy_i
 def test_closing_flushes_what_is_due(store: Store, strategy_id: UUID, receiver: Receiver) -> None:
     running = Running(store, receiver.url)
     sent = {str(leave_signal(store, strategy_id, f"COIN{number}USDT")) for number in range(20)}
-    running.actor.close(20.0)
+    running.actor.close(PATIENCE_S)
     running.ref.stop()
     assert {headers["webhook-id"] for headers, _ in receiver.got} == sent
 
@@ -178,7 +178,7 @@ def test_a_successor_goes_on_at_once_with_what_its_predecessor_held(
     store.claim_signals("dead", 1, 3_600)
     made = Running(store, receiver.url, is_alone=True)
     (attempt,) = made.ear.wait_for(SignalAttempted)
-    made.actor.close(10.0)
+    made.actor.close(PATIENCE_S)
     made.ref.stop()
     assert attempt.signal_id == signal_id
     shown = store.get_signal(signal_id)
@@ -190,8 +190,8 @@ def test_a_successor_goes_on_at_once_with_what_its_predecessor_held(
 def test_a_retry_that_would_come_after_the_signals_end_is_its_end(
     running: Running, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
-    receiver.answers = [(503, {"retry-after": "60"}, b"")]
-    running.ref.tell(SignalQueued(signal_id=leave_signal(store, strategy_id, ttl_s=5.0)))
+    receiver.answers = [(503, {"retry-after": "3600"}, b"")]
+    running.ref.tell(SignalQueued(signal_id=leave_signal(store, strategy_id)))
     running.ear.wait_for(SignalAttempted)
     assert [row.status for row in store.list_signals()] == ["expired"]
 
@@ -199,7 +199,7 @@ def test_a_retry_that_would_come_after_the_signals_end_is_its_end(
 def test_a_receiver_that_wants_to_be_left_alone_is_left_alone_for_so_long(
     running: Running, store: Store, strategy_id: UUID, receiver: Receiver
 ) -> None:
-    receiver.answers = [(429, {"retry-after": "30"}, b""), (200, {}, b"{}")]
+    receiver.answers = [(429, {"retry-after": "300"}, b""), (200, {}, b"{}")]
     signal_id = leave_signal(store, strategy_id)
     running.ref.tell(SignalQueued(signal_id=signal_id))
     running.ear.wait_for(SignalAttempted)
@@ -256,7 +256,7 @@ def test_an_outbox_that_is_away_is_told_once_and_once_when_it_is_back(
     with capture_logs() as lines, Store(cable, vault()) as pluggable:
         running = Running(pluggable, receiver.url)
         cable.is_away = True
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while cable.refused_claims < 5:
             assert time.monotonic() < deadline
             running.tick()
@@ -264,7 +264,7 @@ def test_an_outbox_that_is_away_is_told_once_and_once_when_it_is_back(
         leave_signal(store, strategy_id)
         running.tick()
         assert running.ear.wait_for(SignalAttempted)[0].outcome == "delivered"
-        running.actor.close(20.0)
+        running.actor.close(PATIENCE_S)
         running.ref.stop()
     told = [line["event"] for line in lines]
     assert (told.count("outbox_unavailable"), told.count("outbox_recovered")) == (1, 1)
@@ -285,6 +285,6 @@ def test_what_a_predecessor_held_goes_on_once_the_database_is_back_that_was_away
         cable.is_away = False
         running.tick()
         (attempt,) = running.ear.wait_for(SignalAttempted)
-        running.actor.close(20.0)
+        running.actor.close(PATIENCE_S)
         running.ref.stop()
     assert (attempt.signal_id, attempt.outcome) == (signal_id, "delivered")

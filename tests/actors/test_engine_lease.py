@@ -92,9 +92,11 @@ def test_an_engine_with_the_lease_may_run_for_a_while_after_each_renewal(make: M
     assert ear.last() == (before + STOP_AFTER_S, "running")
 
 
-def test_a_second_engine_ends_with_a_sentence_that_says_where_the_first_runs(make: Make) -> None:
+def test_a_second_engine_ends_with_a_sentence_that_says_where_the_first_runs(make: Make, database_url: str) -> None:
     first, _ = make("one")
     first.tick(time.monotonic())
+    with as_owner(database_url) as sql:  # so that it does not run out while a busy machine does other things
+        sql("update leases set until = until + interval '1 hour' where name = 'engine'")
     second, _ = make("two")
     with pytest.raises(
         AnotherEngineRuns, match=r"another engine runs on this database: one on host, since .* UTC; stop"

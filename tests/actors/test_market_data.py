@@ -1,21 +1,21 @@
 """The market actor against the venue's simulator: single-flight, fresh by the venue's clock, honest when it is down."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pykka
 import pytest
 
+from actors import market_data
 from actors.market_data import make
 from actors.messages import GetSnapshot, MarketFetched, Snapshot
 from engine.platform.errors import CycleSkipped
 from engine.platform.settings.settings import Settings
-from simulator.aster import aster_app
-from simulator.market.candles import create_synthetic_series
-from simulator.service import open_venue
+from engine.venues.market_data.client import MarketData
 from tests.support.clients.local_peers import LocalPeers
 
 PATIENCE_S = 120.0
@@ -34,11 +34,6 @@ def wanted(symbol: str = "BTCUSDT", interval: str = "1m") -> GetSnapshot:
 
 def ask(peers: LocalPeers, symbol: str = "BTCUSDT", interval: str = "1m") -> Snapshot:
     return peers.ask("market", wanted(symbol, interval), Snapshot)
-
-
-@pytest.fixture
-def real_time_url(serve: Callable[..., str]) -> str:
-    return serve(aster_app.create_aster(open_venue(create_synthetic_series(seed=1), speed=1)), aster_app.HEALTH)
 
 
 def test_a_snapshot_has_price_change_ten_candles_and_warm_indicators(
@@ -113,7 +108,7 @@ def test_a_venue_that_is_down_is_served_from_memory(peers: LocalPeers, home: Pat
     """In real time, so that what is kept lasts for minutes: the second reading, which fails, comes at once."""
     start(peers, home, real_time_url)
     first = ask(peers).snapshot
-    httpx.post(f"{real_time_url}/_control/faults", json=DOWN).raise_for_status()
+    httpx.post(f"{real_time_url}/_control/faults", json=DOWN, timeout=PATIENCE_S).raise_for_status()
     while not (failed := [each for each in peers.of(MarketFetched) if each.outcome == "unavailable"]):
         assert ask(peers).snapshot.candles[-1].open_time_ms >= first.candles[-1].open_time_ms
     assert failed
@@ -126,7 +121,7 @@ def test_a_venue_that_is_down_is_refused_once_what_is_kept_is_old(
     start(peers, home, aster_url)
     for _, _ in zip(range(3), answers(peers), strict=False):
         pass  # the speed of the venue's clock is known now
-    httpx.post(f"{aster_url}/_control/faults", json=DOWN).raise_for_status()
+    httpx.post(f"{aster_url}/_control/faults", json=DOWN, timeout=PATIENCE_S).raise_for_status()
     served, refusal = [], None
     for answer in answers(peers):
         if isinstance(answer, CycleSkipped):
@@ -139,7 +134,7 @@ def test_a_venue_that_is_down_is_refused_once_what_is_kept_is_old(
     assert all(age_s < 60 * 6 for age_s in served)
     failures = [fetched for fetched in peers.of(MarketFetched) if fetched.outcome == "unavailable"]
     assert 1 <= len(failures) <= 8
-    httpx.delete(f"{aster_url}/_control/faults").raise_for_status()
+    httpx.delete(f"{aster_url}/_control/faults", timeout=PATIENCE_S).raise_for_status()
     assert any(isinstance(answer, Snapshot) for answer in answers(peers))
 
 
@@ -162,13 +157,16 @@ def test_a_venue_that_does_not_exist_fails_the_ask_and_not_the_actor(
     assert ask(peers).snapshot.symbol == "BTCUSDT"
 
 
-def test_one_slow_symbol_does_not_block_the_others(peers: LocalPeers, home: Path, aster_url: str) -> None:
+def test_one_slow_symbol_does_not_block_the_others(
+    peers: LocalPeers, home: Path, aster_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(market_data, "MarketData", partial(MarketData, timeout_s=600.0))  # it stays slow to the end
     start(peers, home, aster_url)
     ask(peers, "ETHUSDT")  # listings are loaded
-    hang = [{"kind": "hang", "path": "klines", "seconds": 9.0, "times": 1}]
-    httpx.post(f"{aster_url}/_control/faults", json=hang).raise_for_status()
+    hang = [{"kind": "hang", "path": "klines", "seconds": 600.0, "times": 1}]
+    httpx.post(f"{aster_url}/_control/faults", json=hang, timeout=PATIENCE_S).raise_for_status()
     slow = peers.refs["market"].ask(wanted("BTCUSDT"), block=False)
-    while httpx.get(f"{aster_url}/_control/faults").json():
+    while httpx.get(f"{aster_url}/_control/faults", timeout=PATIENCE_S).json():
         time.sleep(0.01)
     assert ask(peers, "SOLUSDT").snapshot.symbol == "SOLUSDT"
     with pytest.raises(pykka.Timeout):
@@ -180,7 +178,9 @@ def test_longer_candles_have_indicators_of_their_own(
     peers: LocalPeers, home: Path, real_time_url: str, interval: str, minutes: int
 ) -> None:
     start(peers, home, real_time_url)
-    minute, longer = ask(peers).snapshot, ask(peers, interval=interval).snapshot
+    while len(peers.of(MarketFetched)) < 2:
+        minute = ask(peers).snapshot  # for a moment only, until two readings have told how fast the venue's clock runs
+    longer = ask(peers, interval=interval).snapshot
     assert longer.interval == interval
     steps = {b.open_time_ms - a.open_time_ms for a, b in zip(longer.candles, longer.candles[1:], strict=False)}
     assert steps == {minutes * 60_000}
@@ -195,7 +195,7 @@ def test_a_venue_that_refuses_an_address_is_left_alone_for_every_symbol(
     start(peers, home, real_time_url)
     ask(peers, "ETHUSDT")  # listings are loaded
     refusal = {"kind": "status", "status": 429, "headers": {"retry-after": "60"}, "times": None}
-    httpx.post(f"{real_time_url}/_control/faults", json=[refusal]).raise_for_status()
+    httpx.post(f"{real_time_url}/_control/faults", json=[refusal], timeout=PATIENCE_S).raise_for_status()
     for symbol in ("BTCUSDT", "SOLUSDT"):
         with pytest.raises(CycleSkipped) as refused:
             ask(peers, symbol)

@@ -34,7 +34,7 @@ def told_by_the_monitor(home: Path, peers: LocalPeers) -> tuple[int, str, str]:
 def three_refused(scene: MakeScene, *answers: Answer, cycles: int = 9) -> tuple[int, LocalPeers, Path]:
     """How often three strategies of a second asked a provider that answers so, in so many cycles together."""
     with GroqDouble(*answers) as groq:
-        here = scene(groq.url, sparky_cycle_deadline_s=4.0)
+        here = scene(groq.url)
         for name in ("one", "two", "three"):
             here.run(here.strategy(name=name))
         here.cycles(cycles)

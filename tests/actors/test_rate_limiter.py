@@ -1,6 +1,5 @@
 """The limiter as an actor: grants at once or when there is room, and never forgets an asker."""
 
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,21 @@ from engine.platform.settings.settings import Settings
 from tests.support.clients.local_peers import LocalPeers
 
 MODEL = "openai/gpt-oss-120b"
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 def ask(peers: LocalPeers, *, strategy: UUID | None = None, tokens: int = 100, within_s: float = PATIENCE_S) -> Permit:
-    message = AcquirePermit(
-        strategy_id=strategy or uuid4(), model=MODEL, tokens=tokens, deadline=time.monotonic() + within_s
-    )
-    return peers.ask("limiter", message, Permit)
+    """The permit. Raises as `MessageClient` does, but waits for the answer however late it is on a busy machine."""
+    strategy_id, answer = strategy or uuid4(), None
+    while answer is None:  # None: the ask came after its own deadline, and was dropped
+        message = AcquirePermit(
+            strategy_id=strategy_id, model=MODEL, tokens=tokens, deadline=time.monotonic() + within_s
+        )
+        answer = peers.refs["limiter"].ask(message, block=False).get(timeout=PATIENCE_S)
+    if isinstance(answer, ErrorReply):
+        raise answer.to_exception()
+    assert isinstance(answer, Permit)
+    return answer
 
 
 def start(peers: LocalPeers, home: Path, **limits: Any) -> None:
@@ -48,7 +54,7 @@ def state(peers: LocalPeers) -> LimiterState:
 
 def test_a_permit_is_granted_at_once_while_there_is_room(peers: LocalPeers, home: Path) -> None:
     start(peers, home)
-    assert ask(peers).waited_s < PATIENCE_S / 2
+    assert ask(peers).waited_s == 0
 
 
 def test_who_waits_is_served_as_soon_as_a_permit_comes_back(peers: LocalPeers, home: Path) -> None:
@@ -63,11 +69,9 @@ def test_who_waits_is_served_as_soon_as_a_permit_comes_back(peers: LocalPeers, h
 def test_no_permit_in_time_is_said_before_the_asker_gives_up(peers: LocalPeers, home: Path) -> None:
     start(peers, home, sparky_llm_rpm=1)
     ask(peers)
-    message = AcquirePermit(strategy_id=uuid4(), model=MODEL, tokens=1, deadline=time.monotonic() + 0.5)
-    refused = peers.refs["limiter"].ask(message, block=False).get(timeout=PATIENCE_S)
-    assert isinstance(refused, ErrorReply)
-    assert refused.kind == "no_permit"
-    assert re.search(r"no permit for .* in time", refused.reason)
+    with pytest.raises(CycleSkipped, match=r"no permit for .* in time") as refused:
+        ask(peers, within_s=0.5)
+    assert refused.value.kind == "no_permit"
 
 
 def test_a_request_that_can_never_be_granted_is_refused_at_once(peers: LocalPeers, home: Path) -> None:

@@ -22,8 +22,8 @@ NONSENSE = ok("I would rather not say.")
 HOLD = ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')
 
 
-def test_a_cycle_goes_from_the_market_to_a_recorded_decision_and_its_signal(scene: MakeScene) -> None:
-    here = scene()
+def test_a_cycle_goes_from_the_market_to_a_recorded_decision_and_its_signal(scene: MakeScene, aster_url: str) -> None:
+    here = scene(sparky_market_url=aster_url)  # where the market moves on until the rule sees an entry
     strategy_id = here.strategy(risk_profile="aggressive", min_confidence=0)
     here.run(strategy_id)
     finished = here.peers.wait_for(CycleFinished, lambda c: c.signal_id is not None)[0]
@@ -65,8 +65,8 @@ def test_five_unusable_answers_are_recorded_and_pause_the_row(scene: MakeScene) 
 
 
 def test_an_outage_of_the_provider_opens_the_breaker_and_pauses_nobody(scene: MakeScene) -> None:
-    with GroqDouble(error(503)) as groq:
-        here = scene(groq.url, sparky_cycle_deadline_s=1.0)
+    with GroqDouble(error(503, headers={"retry-after": "3600"})) as groq:  # no second attempt within the cycle
+        here = scene(groq.url)
         strategy_id = here.strategy()
         actor = here.run(strategy_id)
         failed = here.cycles(5, "upstream_groq")
@@ -183,7 +183,7 @@ def test_resuming_a_row_clears_its_history_whoever_saw_it_paused(scene: MakeScen
 def test_a_trouble_is_reported_once_until_it_is_over(scene: MakeScene, capsys: pytest.CaptureFixture[str]) -> None:
     refused = error(400, "invalid_request_error", message="no such parameter")
     with GroqDouble(refused, refused, HOLD, refused) as groq:
-        here = scene(groq.url, sparky_cycle_deadline_s=1.0)
+        here = scene(groq.url)
         here.run(here.strategy())
         here.cycles(1, "ok")
         failed = here.cycles(4, "upstream_groq")
@@ -231,7 +231,7 @@ def test_a_row_that_is_not_running_ends_its_actor(scene: MakeScene) -> None:
 
 def test_a_changed_cadence_is_followed_without_waiting_for_the_old_one(scene: MakeScene, database_url: str) -> None:
     here = scene()
-    strategy_id = here.strategy(cadence_seconds=86_400)
+    strategy_id = here.silent_strategy()
     actor = make(here.settings, here.peers, str(strategy_id))
     ref = here.peers.start("strategy", lambda: actor, ticking=False)
     assert cast("float", ref.ask(Tick())) > time.monotonic() + 1
@@ -283,7 +283,7 @@ def test_an_automatic_pause_is_a_warning_that_says_how_often_what_failed(
 def test_a_changed_row_that_cannot_be_read_at_first_makes_no_tick_of_its_own(scene: MakeScene) -> None:
     """Its row is read before the next tick of its grid, which is hours away; nothing is decided before that."""
     here = scene()
-    strategy_id = here.strategy(cadence_seconds=86_400)
+    strategy_id = here.silent_strategy()
     actor = make(here.settings, here.peers, str(strategy_id))
     ref = here.peers.start("strategy", lambda: actor, ticking=False)
     due = cast("float", ref.ask(Tick()))

@@ -30,6 +30,14 @@ def own_logging() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands wait longer for what they ask than people would: a busy machine is no finding of theirs."""
+    for limit in ("running_instance.TIMEOUT_S", "doctor.account_checks.TIMEOUT_S", "doctor.checks.TIMEOUT_S",
+                  "doctor.position_checks.WEBHOOK_TIMEOUT_S", "status.status.DATABASE_TIMEOUT_S"):  # fmt: skip
+        monkeypatch.setattr(f"cli.{limit}", 60.0)
+
+
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty state directory, which is the working directory too: no `.env` of the machine is read."""

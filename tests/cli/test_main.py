@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli.app import app
-from tests.support.servers.ports import free_port
+from tests.support.servers.ports import free_port, free_ports
 
 PATIENCE_S = 300.0  # only for what hangs; a busy machine takes a minute to load a command
 SPARKY = [sys.executable, "-c", "import cli.main; cli.main.main()"]
@@ -76,8 +76,10 @@ def test_candles_that_are_not_there_are_one_sentence(home: Path) -> None:
 
 
 def test_a_taken_port_is_one_sentence_before_anything_starts(home: Path) -> None:
+    others = ("SPARKY_WEBHOOK_PORT", "SPARKY_SIM_GROQ_PORT", "SPARKY_SIM_ASTER_PORT")
+    free = {name: str(port) for name, port in zip(others, free_ports(3), strict=True)}
     with socket.create_server(("127.0.0.1", 0)) as holder:
-        done = run(home, "up", SPARKY_MONITOR_PORT=str(holder.getsockname()[1]))
+        done = run(home, "up", SPARKY_MONITOR_PORT=str(holder.getsockname()[1]), **free)
     assert (done.returncode, done.stdout) == (78, "")
     assert "SPARKY_MONITOR_PORT" in done.stderr
     assert done.stderr.count("\n") == 1

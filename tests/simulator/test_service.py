@@ -32,7 +32,8 @@ def test_both_start_from_settings_and_are_healthy_until_they_stop(home: Path) ->
     services = [make_groq(settings, ""), make_aster(settings, "")]
     for service in services:
         service.start()
-    assert [service.is_healthy() for service in services] == [True, True]
+    # A busy machine may keep it from an answer within the limit of one look, not of all.
+    assert all(any(service.is_healthy() for _ in range(30)) for service in services)
     info = httpx.get(f"{services[1].url}/fapi/v3/exchangeInfo", timeout=30).json()
     assert [row["symbol"] for row in info["symbols"]] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     for service in services:

@@ -87,6 +87,17 @@ class MarketData:
         at_ms = int(at_ms) if at_ms is not None else self._read_local_ms()
         return Ticker(last=last, bid=bid, ask=ask, change_24h_percent=change, at_ms=at_ms)
 
+    def measure_clock_difference_s(self) -> float:
+        """By how many seconds the venue's clock is ahead of this host's (below 0: behind), as far as it is certain.
+
+        The venue read its clock at some moment of the request, which alone may explain a difference of as long.
+        """
+        with self._query():
+            before_s = time.time()
+            venue_s = float(self._exchange.fetch_time()) / 1_000 if self._exchange.has["fetchTime"] else before_s
+            after_s = time.time()
+        return max(0.0, venue_s - after_s) + min(0.0, venue_s - before_s)
+
     def fetch_funding(self, symbol: str) -> FundingState | None:
         """The next funding payment (weight 1); None at a venue that does not publish it."""
         if not self._exchange.has.get("fetchFundingRate"):

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from actors.runtime import state_dir
 from actors.runtime.state_dir import StateDirLock, prepare_run_dir, read_crash_report
 from engine.platform.errors import AnotherEngineRuns
 
 
-def test_a_command_that_looks_who_holds_the_lock_keeps_no_supervisor_from_starting(home: Path) -> None:
+def test_a_command_that_looks_who_holds_the_lock_keeps_no_supervisor_from_starting(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_dir, "_LOCK_TIMEOUT_S", 120.0)  # a busy machine may not let it look away within a second
     looking, seen = (home / "supervisor.lock").open("w"), threading.Event()
     fcntl.flock(looking, fcntl.LOCK_SH)
 
     def look_away() -> None:
-        seen.wait(20)
+        seen.wait(120)
         time.sleep(0.05)
         looking.close()
 

@@ -62,6 +62,6 @@ def test_after_nohup_the_first_hup_without_the_terminal_reads_settings_and_else_
     assert process.stdout is not None
     first = process.stdout.readline()
     terminal.hang_up()
-    rest, complaint = process.communicate("\n", timeout=60)
+    rest, complaint = process.communicate("\n", timeout=300)
     assert [first.strip(), *rest.split()] == said, complaint
     terminal.close()

@@ -24,11 +24,15 @@ class Feed:
         self.url = serve(create_aster(SimulatedVenue({"BTCUSDT": Market(series)}, clock)))
 
     def direct(self, **wishes: Any) -> dict[str, Any]:
-        answer = httpx.post(f"{self.url}/_control/candles", json=wishes)
+        answer = httpx.post(f"{self.url}/_control/candles", json=wishes, timeout=30)
         return dict(answer.raise_for_status().json())
 
     def asked(self, path: str, **query: Any) -> Any:
-        return httpx.get(f"{self.url}/fapi/v3/{path}", params={"symbol": "BTCUSDT", **query}).raise_for_status().json()
+        return (
+            httpx.get(f"{self.url}/fapi/v3/{path}", params={"symbol": "BTCUSDT", **query}, timeout=30)
+            .raise_for_status()
+            .json()
+        )
 
     def rows(self, interval: str = "1m", limit: int = 10) -> list[Any]:
         return list(self.asked("klines", interval=interval, limit=limit))
@@ -47,7 +51,7 @@ def test_missing_minutes_are_left_out_and_as_many_rows_are_told(feed: Feed) -> N
     feed.direct(missing=[0, 3, 4])
     assert feed.opens() == [-12, -11, -10, -9, -8, -7, -6, -3, -2, 0]
     assert feed.opens(interval="15m", limit=2) == [-29, -14]
-    httpx.delete(f"{feed.url}/_control/candles").raise_for_status()
+    httpx.delete(f"{feed.url}/_control/candles", timeout=30).raise_for_status()
     assert feed.opens() == list(range(-9, 1))
 
 
@@ -84,7 +88,7 @@ def test_rows_are_broken_shifted_quiet_and_out_of_order(feed: Feed) -> None:
 def test_delete_ends_a_halt_too(feed: Feed) -> None:
     feed.direct(halted=True)
     feed.hands.now = 120.0
-    assert httpx.delete(f"{feed.url}/_control/candles").json()["halted"] == []
+    assert httpx.delete(f"{feed.url}/_control/candles", timeout=30).json()["halted"] == []
     feed.hands.now = 200.0
     assert feed.asked("ticker/24hr")["closeTime"] == NOW_MS + 200_000
 
@@ -110,4 +114,4 @@ def test_a_halted_market_stands_still_with_its_ticker_and_goes_on_where_the_pric
 
 def test_what_no_market_can_do_is_refused(feed: Feed) -> None:
     for wish in ({"symbol": "NOSUCHUSDT"}, {"interval": "7m"}, {"surprise": 1}):
-        assert httpx.post(f"{feed.url}/_control/candles", json=wish).status_code == 400
+        assert httpx.post(f"{feed.url}/_control/candles", json=wish, timeout=30).status_code == 400

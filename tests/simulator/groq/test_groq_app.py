@@ -208,6 +208,8 @@ def test_a_connection_can_be_reset_hung_and_cut(client: groq.Groq, groq_url: str
             ask(client)
     with pytest.raises(groq.APITimeoutError):
         ask(client.with_options(timeout=0.3))
+    while httpx.get(f"{groq_url}/_control/faults", timeout=60).json():
+        pass  # a busy machine may come to the request only after its client has given up
     assert ask(client)
 
 

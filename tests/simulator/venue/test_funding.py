@@ -43,15 +43,17 @@ def test_what_is_told_of_funding_is_what_is_paid(
     prefix: str,
 ) -> None:
     url = serve(make(exchange))
-    assert httpx.get(f"{url}{prefix}/fundingRate").json() == []
+    assert httpx.get(f"{url}{prefix}/fundingRate", timeout=30).json() == []
     exchange.place_order("a", BUY | {"side": "BUY", "quantity": "0.010"})
     control(url, symbol="BTCUSDT", rates=["0.0001", "-0.0002"], interval_h=1)
-    (info,) = httpx.get(f"{url}{prefix}/fundingInfo").json()
+    (info,) = httpx.get(f"{url}{prefix}/fundingInfo", timeout=30).json()
     assert info["fundingIntervalHours"] == 1
-    premium = httpx.get(f"{url}{prefix}/premiumIndex", params={"symbol": "BTCUSDT"}).json()
+    premium = httpx.get(f"{url}{prefix}/premiumIndex", params={"symbol": "BTCUSDT"}, timeout=30).json()
     assert premium["nextFundingTime"] == FIRST_MS
     hands.now = 62 * 60
-    rows = httpx.get(f"{url}{prefix}/fundingRate", params={"symbol": "BTCUSDT", "startTime": START_MS}).json()
+    rows = httpx.get(
+        f"{url}{prefix}/fundingRate", params={"symbol": "BTCUSDT", "startTime": START_MS}, timeout=30
+    ).json()
     assert [(row["fundingTime"], row["markPrice"]) for row in rows] == [
         (FIRST_MS, "28000"),
         (FIRST_MS + HOUR_MS, "33600"),

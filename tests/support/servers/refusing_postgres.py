@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
 SSL_REQUEST = 80877103
 GSS_REQUEST = 80877104
@@ -46,11 +47,23 @@ def _serve(listener: socket.socket, answer: bytes) -> None:
         while True:
             connection, _ = listener.accept()
             with connection, suppress(OSError):
-                connection.settimeout(10)
-                while struct.unpack("!ii", connection.recv(65_536)[:8])[1] in {SSL_REQUEST, GSS_REQUEST}:
-                    connection.sendall(b"N")
-                connection.sendall(answer)
-                connection.recv(65_536)
+                connection.settimeout(60)
+                with connection.makefile("rb") as received:
+                    while (code := _read_request_code(received)) in {SSL_REQUEST, GSS_REQUEST}:
+                        connection.sendall(b"N")
+                    if code is not None:
+                        connection.sendall(answer)
+                        received.read()  # until the client hangs up: what is left unread would make a reset of it
+
+
+def _read_request_code(received: BinaryIO) -> int | None:
+    """Of one whole message before the login, wherever the network cut it; None when the client has hung up."""
+    head = received.read(8)
+    if len(head) < 8:
+        return None
+    length, code = struct.unpack("!ii", head)
+    received.read(length - 8)
+    return int(code)
 
 
 def _message(kind: bytes, body: bytes) -> bytes:

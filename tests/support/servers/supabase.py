@@ -21,7 +21,7 @@ from engine.store.transport.supabase import SupabaseRpc
 from tests.support.servers.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2] / "supabase"
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0  # of a machine that does ten other things as well
 INSTALL_TIMEOUT_S: Final = 300.0
 SECRET_KEY: Final = SecretStr("sb_secret_of_the_service_role")
 PUBLISHABLE_KEY: Final = SecretStr("sb_publishable_for_everybody")

@@ -141,13 +141,13 @@ def test_a_connection_that_its_server_ended_is_replaced() -> None:
 
 
 def test_a_server_that_drips_is_given_up_in_time() -> None:
+    given_up = threading.Event()
+
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
-            connection.recv(65_536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
-            for _ in range(50):
-                time.sleep(0.1)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while not given_up.wait(0.1):
                 connection.sendall(b"1")
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -156,6 +156,7 @@ def test_a_server_that_drips_is_given_up_in_time() -> None:
 
         with pytest.raises(UpstreamUnavailable, match="did not answer"):
             rpc.call("health")
+        given_up.set()
 
 
 def test_a_refused_connection_is_unavailability() -> None:
