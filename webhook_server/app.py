@@ -77,8 +77,8 @@ class WebhookServer:
 
 class WaitLimits(NamedTuple):
     """How long a signal waits for an execution slot, from its arrival for its strategy's lock, as a repetition for the
-    first answer, and for what the market did to a paper position before it, less where that was compared lately; and how
-    long an entry's order may follow the judgement of its price. In seconds."""
+    first answer, and for what the market did to a paper position before it (less where that was compared lately); and
+    how long an entry's order may follow the judgement of its price. In seconds."""
 
     slot_s: float = SLOT_WAIT_S
     lock_s: float = LOCK_WAIT_S
