@@ -28,10 +28,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--strategies", type=int, default=1_000)
     parser.add_argument("--cadence", type=float, default=45.0)
     parser.add_argument("--watch", type=float, default=90.0, help="seconds of steady ticking to measure")
-    parser.add_argument("--small", action="store_true", help="two strategies for two seconds, to see that it runs")
+    parser.add_argument("--small", action="store_true", help="two strategies for five seconds, to see that it runs")
     given = parser.parse_args(arguments)
     if given.small:
-        given.strategies, given.cadence, given.watch = 2, 1.0, 2.0
+        given.strategies, given.cadence, given.watch = 2, 1.0, 5.0
     root = Path(tempfile.mkdtemp(prefix="sparky-scl-", dir="/tmp"))
     fleet = Fleet(root / "home", given.strategies, given.cadence)
     try:
