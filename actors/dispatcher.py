@@ -114,6 +114,8 @@ class Dispatcher(Actor):
         unrecorded: list[DeliveryResult] = []
         while True:
             unrecorded += self._collect_results(wait_s=STORE_RETRY_S if unrecorded else None)
+            # As it was before the claim: one that began earlier may have missed what is due at the stop.
+            is_stopping = self._stopping.is_set()
             try:
                 self._release_stale_leases()
                 unrecorded = self._record_results(unrecorded)
@@ -124,7 +126,7 @@ class Dispatcher(Actor):
                 started = 0
                 if self._stopping.is_set():
                     break
-            if self._stopping.is_set() and not (started or unrecorded or self._claimed):
+            if is_stopping and not (started or unrecorded or self._claimed):
                 break
         self._idle.set()
 

@@ -1,7 +1,9 @@
 """The dispatcher between a real outbox and a real HTTP receiver."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,6 +18,7 @@ from actors.runtime.messages import Tick
 from engine.admin.strategy_checks import NewStrategy
 from engine.domain.decision import Action
 from engine.domain.errors import Superseded
+from engine.domain.signal import Signal
 from engine.domain.strategy import StrategyStatus
 from engine.platform.encryption import SecretCipher
 from engine.platform.errors import DatabaseUnavailable
@@ -26,6 +29,7 @@ from engine.store.transport.rpc import Rpc
 from tests.support.clients.events import PATIENCE_S, Ear
 from tests.support.factories.keys import OTHER_KEY, vault
 from tests.support.factories.signals import new_signal
+from tests.support.processes.supervised import wait_for
 from tests.support.servers.receiver import Receiver, receiving
 
 SECRET = SecretStr("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -146,6 +150,31 @@ def test_closing_flushes_what_is_due(store: Store, strategy_id: UUID, receiver: 
     running.actor.close(PATIENCE_S)
     running.ref.stop()
     assert {headers["webhook-id"] for headers, _ in receiver.got} == sent
+
+
+def test_closing_flushes_what_became_due_while_nothing_was_found(
+    store: Store, strategy_id: UUID, receiver: Receiver
+) -> None:
+    """The stop comes after a look that found nothing, and before the dispatcher has acted on it."""
+    looked, goes_on = threading.Event(), threading.Event()
+
+    class SlowStore(Store):
+        def claim_signals(self, owner: str, limit: int, lease_s: float) -> tuple[Signal, ...]:
+            claimed = super().claim_signals(owner, limit, lease_s)
+            looked.set()
+            assert goes_on.wait(PATIENCE_S)
+            return claimed
+
+    running = Running(SlowStore(store.rpc, store.vault), receiver.url)
+    assert looked.wait(PATIENCE_S)
+    sent = str(leave_signal(store, strategy_id))
+    with ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(running.actor.close, PATIENCE_S)
+        wait_for(running.actor._stopping.is_set, "the stop")
+        goes_on.set()
+        closed.result(PATIENCE_S)
+    running.ref.stop()
+    assert [headers["webhook-id"] for headers, _ in receiver.got] == [sent]
 
 
 def test_a_user_without_a_webhook_secret_ends_the_signal_with_the_reason(

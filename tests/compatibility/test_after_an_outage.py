@@ -26,14 +26,14 @@ from engine.deciding.circuit_breaker import (
 )
 from engine.deciding.circuit_breaker_file import BreakerFile
 from engine.deciding.schedule import build_cadence, find_next_tick
-from tests.actors.conftest import aster_url, groq_url, peers, scene, serve
+from tests.actors.conftest import groq_url, peers, real_time_url, scene, serve
 from tests.actors.scene import MakeScene
 from tests.cli.status.test_status_table import a_strategy, a_view, drawn
 from tests.support.factories.monitored import CHILD, STRATEGY, Running, child, cycle, report
 from tests.support.processes.directories import short_directory
 from tests.support.servers.groq_double import GroqDouble, error, ok
 
-__all__ = ["aster_url", "groq_url", "peers", "scene", "serve"]
+__all__ = ["groq_url", "peers", "real_time_url", "scene", "serve"]
 
 HOLD = ok('{"action":"HOLD","symbol":null,"size_usd":0,"confidence":0,"reasoning":""}')
 BUSY = error(503, headers={"retry-after": "50"})  # later than a cycle's deadline: no further request is made in it
