@@ -4,8 +4,10 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from tests.cli.conftest import Sparky, home, own_logging  # noqa: F401 - fixtures
-from tests.venues.conftest import Floor
+from tests.venues.conftest import PATIENT, Floor
 from tests.venues.test_outside_ends import STOP, check_nothing_is_left, ends, happen, look, there
 from tests.venues.test_reconcile import ADOPT, sparky  # noqa: F401 - a fixture
 from webhook_server.reconciliation.symbol_comparison import FIRED
@@ -128,6 +130,7 @@ def test_a_forced_order_that_fills_on_after_a_part_was_booked_is_booked_for_the_
     check_nothing_is_left(floor)
 
 
+@pytest.mark.parametrize("wait_limits", [PATIENT._replace(lock_s=1.0)])
 def test_a_stop_that_has_filled_and_cannot_be_booked_is_a_difference_at_the_second_look(floor: Floor) -> None:
     a = floor.strategy()
     send(floor, a, **STOP)
